@@ -1,0 +1,465 @@
+//! Requests of clients and their replies.
+//!
+//! A [`Request`] carries several operations where that saves round trips; each names the partition
+//! that it belongs to, and the reply has one [`OpReply`] for each, in order. Data to write stands in
+//! the frame's payload, operation after operation; data read comes back the same way.
+//!
+//! Paths: [`At`] starts at an inode and names the rest of a path. The server walks as far as it
+//! owns the way, checks search permission at each directory, and answers [`OpReply::Walked`] where
+//! it must stop: at a partition of another shard, a symbolic link, or `..` of the volume's root.
+
+use crate::attr::{Attr, SetAttr};
+use crate::errno::Errno;
+use crate::ids::*;
+use crate::ring::Ring;
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// Who a thread acts as; every metadata operation is checked against it.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Credentials {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+/// First frame of every connection to a server.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Hello {
+    pub cluster: ClusterId,
+    pub who: Who,
+    /// Known ring version of the sender.
+    pub ring_version: RingVersion,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub enum Who {
+    /// A process. Registers the client and its session with this shard; credential 0 is `credentials`.
+    Client {
+        client: ClientId,
+        session: SessionId,
+        volume: VolumeId,
+        pid: u32,
+        credentials: Credentials,
+    },
+    /// A keeper: speaks for its node session (renewal, ends of clients, reasserted opens).
+    Keeper { session: SessionId, uid: u32 },
+    /// Another shard.
+    Shard {
+        shard: ShardId,
+        incarnation: Incarnation,
+    },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct HelloReply {
+    pub shard: ShardId,
+    pub incarnation: Incarnation,
+    /// The server's ring if it is newer than the sender's.
+    pub ring: Option<Ring>,
+    /// Whether the server held state of this client before (a reconnect).
+    pub known: bool,
+}
+
+/// Refusal of a frame; the connection closes after it unless `again` is set.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct FrameError {
+    pub errno: Errno,
+    pub text: String,
+    pub again: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Request {
+    pub ops: Vec<Entry>,
+}
+
+/// An operation and where it belongs.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Entry {
+    pub partition: PartitionId,
+    pub epoch: Epoch,
+    pub op: Op,
+}
+
+/// A starting inode and the rest of a path below it: components separated by `/`, no leading `/`,
+/// perhaps a trailing one (the result must be a directory). Empty: the inode itself.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct At {
+    pub base: InodeId,
+    pub path: Vec<u8>,
+}
+
+/// Who owns a file lock.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Archive, Serialize, Deserialize,
+)]
+pub enum LockOwner {
+    /// fcntl(2) record locks: a process.
+    Process { client: ClientId },
+    /// Open file description locks and flock(2).
+    Description { session: SessionId, open: OpenId },
+}
+
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Archive, Serialize, Deserialize,
+)]
+pub enum LockSpace {
+    /// fcntl record locks and OFD locks conflict with each other.
+    Record,
+    /// flock(2) locks live apart.
+    Flock,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub enum LockType {
+    Read,
+    Write,
+    Unlock,
+}
+
+/// A lock or a range to unlock: bytes `start..=last` (`last` = u64::MAX: to the end).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct LockRange {
+    pub space: LockSpace,
+    pub owner: LockOwner,
+    pub kind: LockType,
+    pub start: u64,
+    pub last: u64,
+    /// Process id for F_GETLK; meaningful on its own node only.
+    pub pid: u32,
+}
+
+/// One operation. `at` of the path operations follows a final symbolic link only where said.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub enum Op {
+    // ---- names -------------------------------------------------------------------------------
+    /// stat(2) and statx(2), and plain path walks. → `Attr`
+    GetAttr {
+        at: At,
+        follow: bool,
+    },
+    /// access(2), faccessat(2): `mode` of R_OK|W_OK|X_OK against the header's credential. → `Attr`
+    Access {
+        at: At,
+        follow: bool,
+        mode: u32,
+    },
+    /// open(2), creat(2): `flags` as the kernel's O_* bits; `mode` with the umask taken off.
+    /// Registers `open` for the connection's session. O_TMPFILE makes a nameless file in `at`.
+    /// With `read_bytes` > 0 the first bytes of the file come along as payload. → `Opened`
+    Open {
+        at: At,
+        flags: u32,
+        mode: u32,
+        open: OpenId,
+        read_bytes: u32,
+    },
+    /// → `Attr` of the new directory
+    MakeDir {
+        at: At,
+        mode: u32,
+    },
+    /// mknod(2) for FIFOs, sockets, devices and regular files; `mode` with the type. → `Attr`
+    MakeNode {
+        at: At,
+        mode: u32,
+        rdev: u64,
+    },
+    /// → `Attr`
+    Symlink {
+        at: At,
+        target: Vec<u8>,
+    },
+    /// unlink(2). → `Done`
+    Unlink {
+        at: At,
+    },
+    /// rmdir(2). → `Done`
+    RemoveDir {
+        at: At,
+    },
+    /// rename(2), renameat2(2): both parents are resolved already; `flags` as RENAME_*. Belongs to
+    /// the partition of `from.base`; both paths are single names. → `Done`
+    Rename {
+        from: At,
+        to: At,
+        flags: u32,
+    },
+    /// link(2): `ino` gets a further name `to` (a single name). With `from_open` also a nameless
+    /// file of an open description. Belongs to the partition of `to.base`. → `Attr`
+    Link {
+        ino: InodeId,
+        to: At,
+        from_open: Option<OpenId>,
+    },
+    /// → `Bytes`
+    ReadLink {
+        at: At,
+    },
+    /// chmod, chown, utimensat, truncate and their f- forms. → `Attr`
+    SetAttr {
+        at: At,
+        follow: bool,
+        set: SetAttr,
+    },
+    /// getxattr(2). → `Bytes`; ENODATA, EOPNOTSUPP
+    GetXattr {
+        at: At,
+        follow: bool,
+        name: Vec<u8>,
+    },
+    /// setxattr(2); `flags` as XATTR_CREATE, XATTR_REPLACE. → `Done`
+    SetXattr {
+        at: At,
+        follow: bool,
+        name: Vec<u8>,
+        value: Vec<u8>,
+        flags: u32,
+    },
+    /// listxattr(2). → `Bytes`: names, each ended by NUL
+    ListXattr {
+        at: At,
+        follow: bool,
+    },
+    RemoveXattr {
+        at: At,
+        follow: bool,
+        name: Vec<u8>,
+    },
+    /// A page of a directory from `cookie` on (0: the start). → `Entries`
+    ReadDir {
+        dir: InodeId,
+        cookie: u64,
+        limit_bytes: u32,
+        with_attributes: bool,
+    },
+    /// The path of a directory by its parents, as far as this shard owns them. → `Ancestors`
+    GetPath {
+        dir: InodeId,
+    },
+    /// statfs(2). → `Statfs` of this shard's share of the volume
+    Statfs,
+
+    // ---- data --------------------------------------------------------------------------------
+    /// Bytes of one chunk; shorter than asked where the chunk ends. `atime`: the owner of the
+    /// inode may update it (relatime). → `Read`, payload
+    Read {
+        ino: InodeId,
+        chunk: u64,
+        offset_bytes: u32,
+        len_bytes: u32,
+        generation: TruncateGeneration,
+    },
+    /// `len_bytes` of the payload into one chunk. Chunk 0 is hosted with the inode: then size,
+    /// mtime and setuid bits are updated in the same step. → `Written`
+    Write {
+        ino: InodeId,
+        chunk: u64,
+        offset_bytes: u32,
+        len_bytes: u32,
+        generation: TruncateGeneration,
+        open: OpenId,
+    },
+    /// O_APPEND: the inode's owner places the payload at the end of the file. → `Written`
+    Append {
+        ino: InodeId,
+        len_bytes: u32,
+        open: OpenId,
+    },
+    /// After (or, with `wide` alone, before) writes beyond chunk 0: raises the size, sets mtime.
+    /// → `Written` with the size as it is now
+    Publish {
+        ino: InodeId,
+        size_at_least_bytes: u64,
+        wide: bool,
+        generation: TruncateGeneration,
+        open: OpenId,
+    },
+    /// fallocate(2) on one file; `mode` as FALLOC_FL_*. → `Attr`
+    Allocate {
+        ino: InodeId,
+        mode: u32,
+        offset: u64,
+        len: u64,
+        open: OpenId,
+    },
+    /// lseek(2) SEEK_DATA (`data`) and SEEK_HOLE within one chunk. → `Position`; ENXIO for none
+    Seek {
+        ino: InodeId,
+        chunk: u64,
+        offset_bytes: u32,
+        data: bool,
+        generation: TruncateGeneration,
+    },
+    /// fsync(2), on the owner and, for wide files, on each layout slot's partition. EIO if this
+    /// shard's incarnation is past `written_in` (0: this description wrote nothing here). → `Done`
+    Fsync {
+        ino: InodeId,
+        data_only: bool,
+        written_in: Incarnation,
+    },
+    /// syncfs(2): everything of the volume on this shard. → `Done`
+    SyncFs,
+
+    // ---- opens, locks, sessions -----------------------------------------------------------------
+    /// The last descriptor of a description is gone: its open, OFD and flock locks end. → `Done`
+    Close {
+        ino: InodeId,
+        open: OpenId,
+    },
+    /// After a reconnect to a restarted server: the description still exists. → `Done`
+    Reassert {
+        ino: InodeId,
+        open: OpenId,
+    },
+    /// fcntl(2) F_SETLK/F_SETLKW, OFD and flock(2). With `wait` the reply comes when the lock is
+    /// there; [`Op::CancelWait`] takes the wait back. → `Done`; EAGAIN, EDEADLK, EINTR
+    Lock {
+        ino: InodeId,
+        range: LockRange,
+        wait: bool,
+    },
+    /// F_GETLK. → `LockHeld`
+    TestLock {
+        ino: InodeId,
+        range: LockRange,
+    },
+    /// Ends the wait of this client's slot with EINTR, if it still waits. → `Done`
+    CancelWait {
+        ino: InodeId,
+        slot: u16,
+    },
+    /// Registers a credential set under `index` on this connection. → `Done`
+    Credential {
+        index: u16,
+        credentials: Credentials,
+    },
+    /// Keeper: the session lives. Belongs to the session's home. → `Done`
+    Renew {
+        session: SessionId,
+    },
+    /// Keeper or the process itself: the client has ended. Belongs to the client's home. → `Done`
+    EndClient {
+        client: ClientId,
+    },
+    /// Keeper: the session has ended. Belongs to the session's home. → `Done`
+    EndSession {
+        session: SessionId,
+    },
+}
+
+/// Why a walk stopped before its end.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub enum Stop {
+    /// Resolution reached `base`, whose partition is another shard's; send the rest there.
+    Elsewhere,
+    /// The last component consumed is a symbolic link with this target; `base` is its directory.
+    Symlink { target: Vec<u8> },
+    /// The next component is `..` of the volume's root.
+    AboveRoot,
+}
+
+/// A directory passed on the way: the path is consumed up to `consumed_bytes` (without its `/`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Passed {
+    pub consumed_bytes: u32,
+    pub ino: InodeId,
+}
+
+/// How far a walk came: go on with `At { base, path: the rest after consumed_bytes and its `/`s }`.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Walked {
+    pub consumed_bytes: u32,
+    pub base: InodeId,
+    pub stop: Stop,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct DirEntry {
+    pub name: Vec<u8>,
+    pub ino: InodeId,
+    /// File type as in `st_mode` (S_IFMT bits).
+    pub kind: u32,
+    /// Position after this entry, for telldir(3).
+    pub cookie: u64,
+    /// With attributes, when they are at this shard.
+    pub attr: Option<Attr>,
+}
+
+/// This shard's share of a volume; a client adds the shares up.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Statfs {
+    pub block_bytes: u64,
+    pub blocks: u64,
+    pub blocks_free: u64,
+    pub inodes: u64,
+    pub inodes_free: u64,
+}
+
+/// The request was not executed; nothing changed.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The partition is not served here in that epoch; fetch the ring at least this new.
+    WrongEpoch { ring_version: RingVersion },
+    /// The truncate generation is another: fetch fresh attributes.
+    StaleGeneration { attr: Option<Attr> },
+    /// Cached directories are out of date: drop these (`None`: all) and walk again.
+    StaleVersion {
+        version: RenameVersion,
+        directories: Option<Vec<InodeId>>,
+    },
+    /// The client is not registered here, or has ended.
+    UnknownClient,
+    /// The slot's sequence is lower than the last one executed.
+    OldSequence,
+    /// The shard is starting, full of work, or waits for a transaction: try again after this long.
+    Busy { retry_ms: u32 },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub enum OpReply {
+    Errno(Errno),
+    Refused(Refusal),
+    Walked(Walked),
+    Done,
+    Attr(Attr),
+    Opened {
+        attr: Attr,
+        created: bool,
+        read_bytes: u32,
+    },
+    Bytes(Vec<u8>),
+    Entries {
+        entries: Vec<DirEntry>,
+        end: bool,
+    },
+    /// Names from `dir` upwards, and the directory reached; its own parents lie elsewhere, or it is
+    /// the root. `unlinked`: the directory was removed.
+    Ancestors {
+        names: Vec<Vec<u8>>,
+        top: InodeId,
+        unlinked: bool,
+    },
+    Statfs(Statfs),
+    Read {
+        len_bytes: u32,
+    },
+    /// `offset` is where the data went (append); `size_bytes` of the file as known here.
+    Written {
+        offset: u64,
+        size_bytes: u64,
+        incarnation: Incarnation,
+    },
+    Position(u64),
+    LockHeld(Option<LockRange>),
+}
+
+/// The reply of one shard to one request.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Reply {
+    pub replies: Vec<OpReply>,
+    /// Directories passed while walking the first operation's path, for the client's cache.
+    pub passed: Vec<Passed>,
+    /// Version of the volume's directory structure under which `passed` holds.
+    pub rename_version: RenameVersion,
+}
