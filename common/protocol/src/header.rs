@@ -32,21 +32,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    const ALL: [Kind; 9] = [
+        Kind::Hello,
+        Kind::HelloReply,
+        Kind::Request,
+        Kind::Reply,
+        Kind::PeerRequest,
+        Kind::PeerReply,
+        Kind::ManagerRequest,
+        Kind::ManagerReply,
+        Kind::Error,
+    ];
+
     fn from_u16(v: u16) -> Option<Kind> {
-        use Kind::*;
-        [
-            Hello,
-            HelloReply,
-            Request,
-            Reply,
-            PeerRequest,
-            PeerReply,
-            ManagerRequest,
-            ManagerReply,
-            Error,
-        ]
-        .into_iter()
-        .find(|k| *k as u16 == v)
+        Kind::ALL.into_iter().find(|k| *k as u16 == v)
     }
 }
 
