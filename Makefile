@@ -1,0 +1,34 @@
+# The commands a person types. Each does its own set-up; `make test` is what CI runs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+
+.PHONY: build demo test lint bench clean tools help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+build: ## everything, optimised
+	cargo build --release --workspace --exclude xtask
+
+demo: tools build ## real programs on an embedded cluster, compared with a local directory
+	@SEALFS_BIN=$(BIN)/sealfs bash examples/demo/run.sh
+
+test: tools build ## every test; the last line is the total
+	@cargo xtask test
+
+lint: ## format, clippy, tidy, licences
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo xtask tidy
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check bans licenses sources
+
+bench: build ## the shared benchmark on an embedded cluster
+	bash bench/run.sh
+
+clean:
+	cargo clean
+
+tools: # what demo and tests need beyond cargo and gcc
+	@bash examples/demo/tools.sh

@@ -1,0 +1,91 @@
+//! An embedded cluster for tests, by the project's own command: `sealfs dev up` … `dev down --wipe`.
+//!
+//! It is taken down when the value is dropped, whatever happened in between.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+pub struct Cluster {
+    program: PathBuf,
+    state: PathBuf,
+    mount: String,
+    prefix: String,
+}
+
+impl Cluster {
+    /// Starts a manager and `servers` servers with one volume, mounted at a prefix of its own.
+    pub fn up(program: &Path, state: PathBuf, servers: usize) -> io::Result<Self> {
+        let mount = format!("/sealfs-test-{}", std::process::id());
+        let mut cluster = Self {
+            program: program.to_owned(),
+            state,
+            mount,
+            prefix: String::new(),
+        };
+        let servers = servers.to_string();
+        let mount = cluster.mount.clone();
+        crate::c_tests::must_succeed(
+            cluster
+                .command("up")
+                .args(["--servers", &servers, "--mount", &mount, "--volume", "test"])
+                .stdout(Stdio::null()),
+        )?;
+        let output = cluster
+            .command("env")
+            .arg("--prefix")
+            .stderr(Stdio::inherit())
+            .output()?;
+        String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .clone_into(&mut cluster.prefix);
+        if !output.status.success() || !cluster.prefix.starts_with("env ") {
+            return Err(io::Error::other(format!(
+                "dev env --prefix gave {:?}",
+                cluster.prefix
+            )));
+        }
+        Ok(cluster)
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["dev", verb, "--state"]).arg(&self.state);
+        command
+    }
+
+    /// The command prefix under which a program sees the mount.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// A directory below the mount.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        Path::new(&self.mount).join(name)
+    }
+
+    /// Tells a test script where the cluster is.
+    pub fn describe_to(&self, script: &mut Command) {
+        script
+            .env("SEALFS_BIN", &self.program)
+            .env("SEALFS_STATE", &self.state)
+            .env("SEALFS_ROOT", self.folder("scripts"))
+            .env("SEALFS_WRAP", &self.prefix);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let down = self
+            .command("down")
+            .arg("--wipe")
+            .stdout(Stdio::null())
+            .status();
+        if !down.is_ok_and(|status| status.success()) {
+            eprintln!(
+                "xtask: could not take down the cluster in {}",
+                self.state.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Everything `make test` runs, stage after stage, with one total at the end.
+//!
+//! A stage counts what its own lines say: cargo's `test result: …`, or `N passed, N failed`. A stage that ends badly
+//! without having counted a failure counts one, so the total cannot hide it. No stage stops the next.
+
+use crate::c_tests::{self, Total, target_folder};
+use crate::cluster::Cluster;
+use clap::Args;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+#[derive(Args)]
+pub struct Options {
+    /// Only stages whose name contains this text
+    #[arg(long, default_value = "")]
+    pub only: String,
+}
+
+/// Clusters that every c-test and script must pass on.
+const CLUSTER_SIZES: &[usize] = &[1, 3];
+/// Seconds a c-test may take on a busy machine.
+const TIME_LIMIT_S: u32 = 30;
+
+pub fn run(root: &Path, options: &Options) -> bool {
+    let mut total = Total::default();
+    let mut stage = |name: &str, work: &dyn Fn() -> io::Result<Total>| {
+        if !name.contains(&options.only) {
+            return;
+        }
+        println!("== {name}");
+        let counted = work().unwrap_or_else(|error| {
+            println!("{name}: {error}");
+            Total {
+                passed: 0,
+                failed: 1,
+            }
+        });
+        println!("== {name}: {} good, {} bad", counted.passed, counted.failed);
+        total.passed += counted.passed;
+        total.failed += counted.failed;
+    };
+    stage("format", &|| {
+        check(root, "cargo", &["fmt", "--check", "--all"])
+    });
+    stage("clippy", &|| check(root, "cargo", &CLIPPY));
+    stage("unit tests", &|| {
+        counted(root, Command::new("cargo").args(["test", "--workspace"]))
+    });
+    for servers in CLUSTER_SIZES {
+        stage(&format!("c-tests on {servers} servers"), &|| {
+            c_tests_on(root, *servers)
+        });
+    }
+    for script in [
+        "examples/demo/steps.sh",
+        "c-tests/cli.sh",
+        "c-tests/oracle.sh",
+        "c-tests/kill.sh",
+    ] {
+        stage(script, &|| script_on(root, script, 3));
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    total.failed == 0 && total.passed > 0
+}
+
+const CLIPPY: [&str; 7] = [
+    "clippy",
+    "--quiet",
+    "--workspace",
+    "--all-targets",
+    "--",
+    "-D",
+    "warnings",
+];
+
+/// A command that is one test.
+fn check(root: &Path, program: &str, arguments: &[&str]) -> io::Result<Total> {
+    let good = Command::new(program)
+        .args(arguments)
+        .current_dir(root)
+        .status()?
+        .success();
+    Ok(Total {
+        passed: usize::from(good),
+        failed: usize::from(!good),
+    })
+}
+
+fn c_tests_on(root: &Path, servers: usize) -> io::Result<Total> {
+    let cluster = cluster(root, servers)?;
+    let options = c_tests::Options {
+        root: Some(cluster.folder("c-tests")),
+        wrap: cluster.prefix().to_owned(),
+        filter: String::new(),
+        jobs: 2,
+        time_limit: TIME_LIMIT_S,
+        local: None,
+        verbose: false,
+    };
+    c_tests::compare_all(root, &options)
+}
+
+fn script_on(root: &Path, script: &str, servers: usize) -> io::Result<Total> {
+    let cluster = cluster(root, servers)?;
+    let mut command = Command::new("bash");
+    cluster.describe_to(command.arg(script));
+    counted(root, &mut command)
+}
+
+fn cluster(root: &Path, servers: usize) -> io::Result<Cluster> {
+    let target = target_folder(root);
+    let state = target.join("test-state");
+    Cluster::up(&target.join("release/sealfs"), state, servers)
+}
+
+/// Runs a command, passes its output on, and adds up what its lines count.
+fn counted(root: &Path, command: &mut Command) -> io::Result<Total> {
+    let mut child = command
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut total = Total::default();
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            println!("{line}");
+            if let Some(more) = parse_count(&line) {
+                total.passed += more.passed;
+                total.failed += more.failed;
+            }
+        }
+    }
+    if !child.wait()?.success() && total.failed == 0 {
+        total.failed = 1;
+    }
+    Ok(total)
+}
+
+/// `test result: ok. 3 passed; 0 failed; …` or `3 passed, 0 failed`.
+fn parse_count(line: &str) -> Option<Total> {
+    let line = line.trim();
+    let text = match line.strip_prefix("test result: ") {
+        Some(rest) => rest.split_once(". ")?.1,
+        None => line,
+    };
+    let (passed, rest) = text.split_once(" passed")?;
+    let failed = rest
+        .trim_start_matches([';', ','])
+        .trim_start()
+        .split_once(" failed")?
+        .0;
+    Some(Total {
+        passed: passed.parse().ok()?,
+        failed: failed.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_cargo_and_from_our_own_line() {
+        let cargo = parse_count("test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured");
+        assert_eq!(cargo.map(|t| (t.passed, t.failed)), Some((3, 1)));
+        assert_eq!(
+            parse_count("12 passed, 0 failed").map(|t| (t.passed, t.failed)),
+            Some((12, 0))
+        );
+        assert!(parse_count("what passed, who failed").is_none());
+    }
+}
