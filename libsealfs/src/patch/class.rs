@@ -1,0 +1,63 @@
+//! What the stubs know: the class of each system call number, the state of each descriptor, and a
+//! few words about the process. Stubs and `entry` read these without a call; the dispatcher keeps
+//! them true.
+//!
+//! What must stay true: a byte says *native* only while that is certain. Everything unknown goes
+//! to the dispatcher.
+
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+
+/// Descriptors below this number have a byte of their own; numbers beyond go to the dispatcher.
+pub const FD_CLASSES: usize = 65536;
+/// System call numbers below this one have a class; numbers beyond are native.
+pub const NUMBER_CLASSES: usize = 512;
+
+/// What is known about a descriptor number. Values of 2 and more are the dispatcher's to define
+/// (ours, internal, …): the stubs send all of them to it.
+pub const FD_UNKNOWN: u8 = 0;
+/// Certainly not ours: calls on it go straight to the kernel.
+pub const FD_NATIVE: u8 = 1;
+
+/// One byte per descriptor number. A number that was native may stay so over close and open, since
+/// a descriptor of ours only comes into being in calls that the dispatcher sees.
+pub static FD_CLASS: [AtomicU8; FD_CLASSES] = [const { AtomicU8::new(FD_UNKNOWN) }; FD_CLASSES];
+
+/// How a call is judged before anyone is asked.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Never ours.
+    Native = 0,
+    /// Native when the descriptor in argument 0 is.
+    Fd = 1,
+    /// Always to the dispatcher.
+    Always = 2,
+    /// Path in argument 0. Tried in the kernel first when the path cannot name the mount.
+    Path = 3,
+    /// Directory descriptor in argument 0, path in argument 1; else as `Path`.
+    AtPath = 4,
+    /// Native when the descriptors in arguments 0 and 1 both are.
+    TwoFds = 5,
+    /// mmap: native when anonymous, or when the descriptor in argument 4 is native.
+    Map = 6,
+    /// Native until [`TOUCHED`] is raised, then as `Always`.
+    WhenTouched = 7,
+}
+
+/// Raised for good when a descriptor or working directory of ours may exist in this process.
+pub static TOUCHED: AtomicBool = AtomicBool::new(false);
+
+/// True while the working directory may be ours, or may lie above the mount point: relative paths
+/// then always go to the dispatcher.
+pub static CWD_SPECIAL: AtomicBool = AtomicBool::new(true);
+
+/// True once the program has put itself under seccomp: from then on no system call is issued that
+/// the program did not ask for, unless the call is ours.
+pub static SECCOMPED: AtomicBool = AtomicBool::new(false);
+
+/// The descriptor's byte; numbers beyond the map are unknown.
+pub fn fd_class(fd: usize) -> u8 {
+    FD_CLASS
+        .get(fd)
+        .map_or(FD_UNKNOWN, |byte| byte.load(Relaxed))
+}
