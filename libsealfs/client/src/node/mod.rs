@@ -1,0 +1,1 @@
+//! What the processes of one user on one node share: runtime directory, arena, keeper protocol.
