@@ -1,0 +1,6 @@
+//! Frames over TCP: always available, on the same node and between nodes.
+
+mod inbound;
+mod outbound;
+pub mod pool;
+pub mod server;
