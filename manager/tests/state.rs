@@ -159,7 +159,7 @@ fn a_new_address_raises_the_ring_version_and_moves_nothing() {
     let mut world = World::with_servers(3);
     world.say(9, create("main"));
     let before = world.state().ring;
-    world.registry.disconnected(PeerId(1));
+    world.now_ms = SERVER_SILENT_MS;
     world.say(8, beat("server-1", 101, Some(2), 6000));
     let after = world.state().ring;
     assert_eq!(after.version.0, before.version.0 + 1);
@@ -194,7 +194,18 @@ fn a_second_server_on_a_store_in_use_is_refused() {
 #[test]
 fn a_restarted_server_comes_back_at_another_port_once_its_connection_is_gone() {
     let mut world = World::with_servers(1);
+    world.say(0, beat("server-0", 100, Some(1), 5000));
     world.registry.disconnected(PeerId(0));
+    let reply = world.say(5, beat("server-0", 100, Some(1), 7777));
+    assert!(matches!(reply, ManagerReply::Welcome { .. }));
+}
+
+#[test]
+fn a_server_that_connects_anew_for_each_heartbeat_is_alive_until_it_has_been_silent() {
+    let mut world = World::with_servers(1);
+    world.registry.disconnected(PeerId(0));
+    world.refusal(5, beat("server-0", 100, Some(1), 7777));
+    world.now_ms = SERVER_SILENT_MS;
     let reply = world.say(5, beat("server-0", 100, Some(1), 7777));
     assert!(matches!(reply, ManagerReply::Welcome { .. }));
 }
@@ -210,7 +221,7 @@ fn a_second_server_of_the_same_name_is_refused() {
 fn an_emptied_store_is_not_taken_for_the_one_that_held_files() {
     let mut world = World::with_servers(1);
     world.say(9, create("main"));
-    world.registry.disconnected(PeerId(0));
+    world.now_ms = SERVER_SILENT_MS;
     let why = world.refusal(5, beat("server-0", 555, None, 5000));
     assert!(why.contains("its store is empty"), "{why}");
 }
