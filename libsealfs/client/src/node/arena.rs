@@ -1,0 +1,298 @@
+//! The arena: the open file descriptions of one user on one node, in shared memory.
+//!
+//! The first process makes the file and mints the node session in it; both live exactly as long as
+//! each other. The keeper ends them when no process, description or mapping is left: it sets the
+//! state to *ending*, looks once more, and either takes it back or removes the file. A process
+//! therefore registers first and looks at the state after ([`super::processes`]); one that finds
+//! *ended* attaches anew.
+//!
+//! Slots are taken by one compare-and-swap that names the taker, so that whoever is killed leaves
+//! a trace that the keeper can follow; see [`super::slot`] for the life of a slot.
+
+use super::memory::{
+    ARENA_FILE, MAGIC, MANAGER_URL_MAX_BYTES, Mapping, STATE_ENDED, Table, VERSION,
+};
+use super::processes::ProcessIndex;
+use super::runtime::{NodeError, Runtime};
+use super::slot::{Slot, SlotId, SlotInit, State, Word};
+use super::sys::{self, Fd, Result};
+use core::sync::atomic::Ordering;
+use rustix::fs::{FlockOperation, OFlags};
+use sealfs_protocol::{Errno, OpenId, SessionId};
+
+/// How long a process waits for another that makes the arena, in ms.
+const ATTACH_MAX_MS: u64 = 5_000;
+
+/// Index of a manager's URL in the arena.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ManagerIndex(pub u8);
+
+/// The mapped arena. Keeps no descriptor; survives fork (the mapping is shared).
+#[derive(Debug)]
+pub struct Arena {
+    pub(super) map: Mapping,
+}
+
+impl Arena {
+    /// Maps the node's arena and makes it if there is none.
+    pub fn attach(runtime: &Runtime) -> core::result::Result<Arena, NodeError> {
+        let path = runtime.join(ARENA_FILE);
+        let until = sys::boot_ms() + ATTACH_MAX_MS;
+        loop {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let file = sys::open(path.as_c_str(), flags, 0o600)
+                .map_err(|e| NodeError::new(e, "cannot open the arena in the runtime directory"))?;
+            let arena = Arena::map_file(runtime, &file, until)?;
+            if arena.map.header().state.load(Ordering::Acquire) != STATE_ENDED {
+                return Ok(arena);
+            }
+            if sys::boot_ms() > until {
+                return Err(NodeError::new(
+                    Errno::EIO,
+                    "the arena ended and was not removed",
+                ));
+            }
+            sys::pause_ms(1);
+        }
+    }
+
+    fn map_file(
+        runtime: &Runtime,
+        file: &Fd,
+        until: u64,
+    ) -> core::result::Result<Arena, NodeError> {
+        let st = sys::fstat(file.raw())?;
+        if st.st_uid != runtime.uid() {
+            return Err(NodeError::new(
+                Errno::EACCES,
+                "the arena belongs to another user",
+            ));
+        }
+        let is_made = st.st_size > 0;
+        if !is_made {
+            sys::allocate(file.raw(), 0, 4096)
+                .map_err(|e| NodeError::new(e, "no room for the arena in the runtime directory"))?;
+        }
+        let map = Mapping::map(file, st.st_ino)?;
+        if map.header().magic.load(Ordering::Acquire) == 0 {
+            let _lock = FileLock::take(file, until)?;
+            if map.header().magic.load(Ordering::Acquire) == 0 {
+                map.initialise(file)?;
+            }
+        }
+        let magic = map.header().magic.load(Ordering::Acquire);
+        if magic != MAGIC || map.header().version.load(Ordering::Relaxed) != VERSION {
+            let text = "the arena was made by another version of sealfs; end its programs or set \
+                        SEALFS_RUNTIME_DIR";
+            return Err(NodeError::new(Errno::EOPNOTSUPP, text));
+        }
+        super::placeholder::make_slots_dir(runtime)?;
+        Ok(Arena { map })
+    }
+
+    /// The node session that everything here belongs to.
+    pub fn session(&self) -> SessionId {
+        let [low, high] = &self.map.header().session;
+        let high = u128::from(high.load(Ordering::Relaxed)) << 64;
+        SessionId(high | u128::from(low.load(Ordering::Relaxed)))
+    }
+
+    /// A number for a new open file description, unique within the session.
+    pub fn mint_open(&self) -> OpenId {
+        OpenId(self.map.header().next_open.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The word that the keeper raises for every callback from a server.
+    pub fn callbacks(&self) -> u32 {
+        self.map.header().callback.load(Ordering::Acquire)
+    }
+
+    /// Takes a slot for a description that is about to be opened. Nobody else sees it before
+    /// [`Arena::publish`]. ENFILE when the arena is full.
+    pub fn allocate(&self, runtime: &Runtime, me: ProcessIndex, init: &SlotInit) -> Result<SlotId> {
+        loop {
+            let have = self.map.capacity(Table::Slots);
+            let start = self.map.header().slot_hint.load(Ordering::Relaxed) % have.max(1);
+            for index in (start..have).chain(0..start) {
+                if let Some(id) = self.try_claim(index, me) {
+                    self.map
+                        .header()
+                        .slot_hint
+                        .store(index + 1, Ordering::Relaxed);
+                    self.map.note_used(Table::Slots, index);
+                    init.store(self.map.slot(index).ok_or(Errno::EIO)?);
+                    return Ok(id);
+                }
+            }
+            self.map.grow(runtime, Table::Slots, have)?;
+        }
+    }
+
+    fn try_claim(&self, index: u32, me: ProcessIndex) -> Option<SlotId> {
+        let memory = self.map.slot(index)?;
+        let old = Word(memory.word.load(Ordering::Relaxed));
+        if old.state() != State::Free {
+            return None;
+        }
+        let generation = old.generation().wrapping_add(1).max(1);
+        let new = Word::new(State::Claimed, me, generation);
+        memory
+            .word
+            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed)
+            .ok()
+            .map(|_| SlotId { index, generation })
+    }
+
+    /// The description is open at the server: everybody who holds its descriptor may use it.
+    /// `kind` are the S_IFMT bits.
+    pub fn publish(&self, id: SlotId, ino: sealfs_protocol::InodeId, kind: u32) -> Result<()> {
+        let memory = self.map.slot(id.index).ok_or(Errno::EBADF)?;
+        memory.ino.store(ino.0, Ordering::Relaxed);
+        memory.kind.store(kind, Ordering::Relaxed);
+        let step = |w: Word| (w.state() == State::Claimed).then(|| w.with_state(State::Live));
+        Word::change(&memory.word, id, step)
+            .map(drop)
+            .ok_or(Errno::EBADF)
+    }
+
+    /// The description, if it is (still) open.
+    pub fn slot(&self, id: SlotId) -> Option<Slot<'_>> {
+        Slot::open(self, id)
+    }
+
+    /// What a descriptor on the placeholder of slot `index` means now.
+    pub fn live(&self, index: u32) -> Option<SlotId> {
+        let word = Word(self.map.slot(index)?.word.load(Ordering::Acquire));
+        (word.state() == State::Live).then(|| SlotId {
+            index,
+            generation: word.generation(),
+        })
+    }
+
+    /// The one closer wins: from now on the description is closing, and the caller has to tell the
+    /// server and then [`Arena::release`] it. `false`: somebody else did. For descriptions that are
+    /// not shared; [`super::placeholder::last_closer`] decides for all.
+    pub fn begin_close(&self, id: SlotId, me: ProcessIndex) -> bool {
+        let Some(memory) = self.map.slot(id.index) else {
+            return false;
+        };
+        let step = |w: Word| {
+            (w.state() == State::Live).then(|| Word::new(State::Closing, me, w.generation()))
+        };
+        Word::change(&memory.word, id, step).is_some()
+    }
+
+    /// Gives the slot back: after the server was told, or for one that was never published.
+    /// A thread that is still inside an operation on it gives it back when it leaves.
+    pub fn release(&self, id: SlotId) {
+        let Some(memory) = self.map.slot(id.index) else {
+            return;
+        };
+        let step = |w: Word| {
+            matches!(w.state(), State::Claimed | State::Closing)
+                .then(|| w.with_state(State::Draining))
+        };
+        if Word::change(&memory.word, id, step).is_some()
+            && memory.offset_lock.load(Ordering::SeqCst) == 0
+        {
+            self.finish_release(id);
+        }
+    }
+
+    /// Draining to free; whoever of closer and last user comes second does it.
+    pub(super) fn finish_release(&self, id: SlotId) {
+        let Some(memory) = self.map.slot(id.index) else {
+            return;
+        };
+        let step = |w: Word| (w.state() == State::Draining).then(|| Word::free(w.generation()));
+        if Word::change(&memory.word, id, step).is_some() {
+            self.map
+                .header()
+                .slot_hint
+                .store(id.index, Ordering::Relaxed);
+        }
+    }
+
+    /// The place of a manager's URL in the arena, added if new.
+    pub fn manager(
+        &self,
+        runtime: &Runtime,
+        url: &str,
+    ) -> core::result::Result<ManagerIndex, NodeError> {
+        if url.is_empty() || url.len() > MANAGER_URL_MAX_BYTES {
+            let text = format!("manager URL must have 1 to {MANAGER_URL_MAX_BYTES} bytes: {url}");
+            return Err(NodeError::new(Errno::EINVAL, text));
+        }
+        if let Some(found) = self.find_manager(url) {
+            return Ok(found);
+        }
+        let path = runtime.join(ARENA_FILE);
+        let file = sys::open(
+            path.as_c_str(),
+            OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            0,
+        )?;
+        let _lock = FileLock::take(&file, sys::boot_ms() + ATTACH_MAX_MS)?;
+        if let Some(found) = self.find_manager(url) {
+            return Ok(found);
+        }
+        for (i, entry) in self.map.header().managers.iter().enumerate() {
+            if entry.len.load(Ordering::Acquire) == 0 {
+                for (word, bytes) in entry.url.iter().zip(url.as_bytes().chunks(8)) {
+                    let mut padded = [0u8; 8];
+                    padded[..bytes.len()].copy_from_slice(bytes);
+                    word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
+                }
+                entry.len.store(url.len() as u64, Ordering::Release);
+                return Ok(ManagerIndex(i as u8));
+            }
+        }
+        Err(NodeError::new(
+            Errno::ENFILE,
+            "too many clusters are in use on this node",
+        ))
+    }
+
+    fn find_manager(&self, url: &str) -> Option<ManagerIndex> {
+        (0..super::memory::MANAGERS_MAX as u8)
+            .map(ManagerIndex)
+            .find(|i| self.manager_url(*i).is_some_and(|u| u == url))
+    }
+
+    /// The URL at `index`.
+    pub fn manager_url(&self, index: ManagerIndex) -> Option<String> {
+        let entry = self.map.header().managers.get(usize::from(index.0))?;
+        let len = entry.len.load(Ordering::Acquire) as usize;
+        if len == 0 || len > MANAGER_URL_MAX_BYTES {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(MANAGER_URL_MAX_BYTES);
+        for word in &entry.url {
+            bytes.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        bytes.truncate(len);
+        String::from_utf8(bytes).ok()
+    }
+}
+
+/// flock(2) on a file of the runtime directory, let go when dropped.
+pub(super) struct FileLock<'a>(&'a Fd);
+
+impl<'a> FileLock<'a> {
+    /// Its holder may be stopped, so the wait has an end ([`sys::boot_ms`]).
+    pub(super) fn take(file: &'a Fd, until: u64) -> core::result::Result<FileLock<'a>, NodeError> {
+        loop {
+            match sys::flock(file.raw(), FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(FileLock(file)),
+                Err(Errno::EAGAIN | Errno::EINTR) if sys::boot_ms() < until => sys::pause_ms(1),
+                Err(e) => return Err(NodeError::new(e, "the runtime directory stays locked")),
+            }
+        }
+    }
+}
+
+impl Drop for FileLock<'_> {
+    fn drop(&mut self) {
+        let _ = sys::flock(self.0.raw(), FlockOperation::Unlock);
+    }
+}

@@ -1,0 +1,268 @@
+//! Placeholders: the real kernel descriptors that stand for open files of a volume.
+//!
+//! Each arena slot has one empty directory `slots/INDEX` on the runtime directory's tmpfs, made once.
+//! Its modification time carries its number and which arena it belongs to; a descriptor of it,
+//! however it came into a process, is recognised by one fstat. A call that we miss meets an empty
+//! directory and fails loudly.
+//!
+//! # Who closes last
+//! The kernel does not tell when the last descriptor of a description goes. As long as a slot is
+//! not *shared*, one descriptor in its owner process is all there is. Before a second one comes
+//! into being (dup, fork, exec with close-on-exec ones among them, SCM_RIGHTS), [`mark_shared`] puts
+//! a shared flock(2) on the description and then sets the bit. The kernel drops that lock with the
+//! last descriptor, in whatever process; so whoever has closed one opens the directory afresh and
+//! tries an exclusive lock ([`last_closer`]). What can meet:
+//!
+//! - *Two closers at once.* Both have closed before they test. A test fails only because a
+//!   descriptor still exists (its closer tests later) or because another test holds the exclusive
+//!   lock (that one succeeds). So at least one test succeeds; if two do, one after the other, the
+//!   compare-and-swap live → closing lets one win.
+//! - *A late test of a slot that was reused.* It may get the lock, but its generation is old: the
+//!   swap fails. While it holds the lock, `mark_shared` of the new description waits for it.
+//! - *close against fork in another thread.* `mark_shared` locks through a duplicate, which pins the
+//!   description, so that it can never lock another file that got the number; after dropping the
+//!   duplicate it looks whether the descriptor is still there and says so.
+//! - *The bit is read after the close*, by the closer: a fork before the close has set it before.
+//! - *exec and kill* close descriptors without a word: the keeper tests shared slots when a process
+//!   registered again or ended, and takes unshared ones of an ended process at once.
+
+use super::arena::Arena;
+use super::processes::ProcessIndex;
+use super::runtime::{NodePath, Runtime};
+use super::slot::SlotId;
+use super::sys::{self, CWD, Fd, Result};
+use core::sync::atomic::Ordering;
+use rustix::fs::{AtFlags, FlockOperation, OFlags, Stat};
+use sealfs_protocol::{Errno, InodeId};
+
+pub const SLOTS_DIR: &[u8] = b"slots";
+/// Nanoseconds of the times that placeholders carry; seconds hold arena tag and slot index.
+const SLOT_NANOSECONDS: i64 = 731_000_001;
+/// Nanoseconds of shadow working directories, plus the mount index; seconds hold the inode number.
+const CWD_NANOSECONDS: i64 = 732_000_000;
+const INDEX_BITS: u32 = 24;
+const TAG_MASK: u64 = (1 << 38) - 1;
+const DIRECTORY_MODE: u32 = 0o500;
+/// How long `mark_shared` waits for a test that holds the lock, in ms.
+const SHARE_MAX_MS: u64 = 5_000;
+
+/// What a kernel descriptor is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Not ours.
+    Native,
+    /// The placeholder of this arena slot; [`Arena::live`] tells which description it means.
+    Slot(u32),
+    /// A shadow working directory: stands for a directory of a volume.
+    Cwd { ino: InodeId, mount: u8 },
+    /// Ours, but of an arena that has ended or of another runtime directory: EBADF.
+    Stale,
+    /// A placeholder of another user: EACCES.
+    Foreign,
+}
+
+/// Makes the parent of the placeholder directories.
+pub(super) fn make_slots_dir(runtime: &Runtime) -> Result<()> {
+    match sys::mkdir(runtime.join(SLOTS_DIR).as_c_str(), 0o700) {
+        Err(Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// Opens a descriptor that stands for the description: the lowest free number.
+pub fn open(runtime: &Runtime, arena: &Arena, id: SlotId, cloexec: bool) -> Result<i32> {
+    let prepared = &arena.map.slot(id.index).ok_or(Errno::EBADF)?.prepared;
+    if prepared.load(Ordering::Acquire) == 0 {
+        prepare(runtime, arena, id.index)?;
+        prepared.store(1, Ordering::Release);
+    }
+    match open_directory(runtime, id.index, cloexec) {
+        // Somebody cleaned up below us.
+        Err(Errno::ENOENT) => {
+            make_slots_dir(runtime)?;
+            prepare(runtime, arena, id.index)?;
+            open_directory(runtime, id.index, cloexec)
+        }
+        other => other,
+    }
+    .map(Fd::into_raw)
+}
+
+fn open_directory(runtime: &Runtime, index: u32, cloexec: bool) -> Result<Fd> {
+    let close = if cloexec {
+        OFlags::CLOEXEC
+    } else {
+        OFlags::empty()
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | close;
+    let slots = runtime.slots_fd();
+    if slots >= 0 {
+        let path = slot_path(runtime, index);
+        let name = path.as_c_str().to_bytes_with_nul();
+        let cut = runtime.path().len() + SLOTS_DIR.len() + 2;
+        let name = core::ffi::CStr::from_bytes_with_nul(&name[cut..]).unwrap_or(c"");
+        return sys::openat(slots, name, flags, 0);
+    }
+    sys::open(slot_path(runtime, index).as_c_str(), flags, 0)
+}
+
+fn slot_path(runtime: &Runtime, index: u32) -> NodePath {
+    let mut path = runtime.join(SLOTS_DIR);
+    path.push(b"/").push_number(u64::from(index));
+    path
+}
+
+fn prepare(runtime: &Runtime, arena: &Arena, index: u32) -> Result<()> {
+    let path = slot_path(runtime, index);
+    match sys::mkdir(path.as_c_str(), DIRECTORY_MODE) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(Errno::ENOSPC) => return Err(Errno::ENFILE),
+        Err(e) => return Err(e),
+    }
+    let seconds = tag(arena) << INDEX_BITS | u64::from(index);
+    sys::set_times(path.as_c_str(), seconds as i64, SLOT_NANOSECONDS)
+}
+
+/// Tells arenas apart: another session or another runtime directory has another one.
+fn tag(arena: &Arena) -> u64 {
+    arena.session().0 as u64 & TAG_MASK
+}
+
+/// What a descriptor is, by one fstat. EBADF for none.
+pub fn classify(runtime: &Runtime, arena: Option<&Arena>, fd: i32) -> Result<Kind> {
+    Ok(kind_of(runtime, arena, &sys::fstat(fd)?))
+}
+
+/// What the working directory is.
+pub fn classify_cwd(runtime: &Runtime, arena: Option<&Arena>) -> Result<Kind> {
+    Ok(kind_of(
+        runtime,
+        arena,
+        &sys::stat_at(CWD, c"", AtFlags::EMPTY_PATH)?,
+    ))
+}
+
+/// What attributes that the kernel gave say about their file.
+fn kind_of(runtime: &Runtime, arena: Option<&Arena>, st: &Stat) -> Kind {
+    const DIRECTORY: u32 = sealfs_protocol::attr::S_IFDIR;
+    if st.st_mode != DIRECTORY | DIRECTORY_MODE || st.st_dev != runtime.dev() {
+        return Kind::Native;
+    }
+    kind_of_times(
+        runtime,
+        arena,
+        st.st_mtime as i64,
+        st.st_mtime_nsec as i64,
+        st.st_uid,
+    )
+}
+
+fn kind_of_times(
+    runtime: &Runtime,
+    arena: Option<&Arena>,
+    seconds: i64,
+    nanoseconds: i64,
+    uid: u32,
+) -> Kind {
+    let mount = nanoseconds - CWD_NANOSECONDS;
+    let is_slot = nanoseconds == SLOT_NANOSECONDS;
+    if !is_slot && !(0..=255).contains(&mount) {
+        return Kind::Native;
+    }
+    if uid != runtime.uid() {
+        return Kind::Foreign;
+    }
+    if !is_slot {
+        return Kind::Cwd {
+            ino: InodeId(seconds as u64),
+            mount: mount as u8,
+        };
+    }
+    let index = (seconds as u64 & ((1 << INDEX_BITS) - 1)) as u32;
+    match arena {
+        Some(a) if tag(a) == seconds as u64 >> INDEX_BITS => Kind::Slot(index),
+        _ => Kind::Stale,
+    }
+}
+
+/// Before a second descriptor of the description `id`, which `fd` is one of, comes into being.
+/// `Ok(false)`: another thread closed `fd` meanwhile; then the caller has to go on as after a close
+/// of its own ([`last_closer`]).
+pub fn mark_shared(runtime: &Runtime, arena: &Arena, fd: i32, id: SlotId) -> Result<bool> {
+    let Some(slot) = arena.slot(id) else {
+        return Ok(false);
+    };
+    if slot.is_shared() {
+        return Ok(true);
+    }
+    let is_ours =
+        |fd| matches!(classify(runtime, Some(arena), fd), Ok(Kind::Slot(i)) if i == id.index);
+    let pinned = sys::duplicate(fd, 0)?;
+    if !is_ours(pinned.raw()) {
+        return Ok(false);
+    }
+    let until = sys::boot_ms() + SHARE_MAX_MS;
+    loop {
+        match sys::flock(pinned.raw(), FlockOperation::NonBlockingLockShared) {
+            Ok(()) => break,
+            Err(Errno::EAGAIN | Errno::EINTR) if sys::boot_ms() < until => {
+                rustix::thread::sched_yield();
+            }
+            Err(Errno::EAGAIN) => return Err(Errno::EIO),
+            Err(e) => return Err(e),
+        }
+    }
+    let marked = slot.set_shared();
+    drop(pinned);
+    Ok(marked && is_ours(fd))
+}
+
+/// After the caller closed one descriptor of the description: `true` for exactly one closer, when
+/// no descriptor is left in any process. It has to tell the server and then [`Arena::release`].
+pub fn last_closer(runtime: &Runtime, arena: &Arena, id: SlotId, me: ProcessIndex) -> bool {
+    let Some(slot) = arena.slot(id) else {
+        return false;
+    };
+    if !slot.is_shared() {
+        return arena.begin_close(id, me);
+    }
+    let Ok(probe) = open_directory(runtime, id.index, true) else {
+        return false;
+    };
+    sys::flock(probe.raw(), FlockOperation::NonBlockingLockExclusive).is_ok()
+        && arena.begin_close(id, me)
+}
+
+/// A descriptor to make the working directory of: a directory that exists no more, so that nothing
+/// can be made in it, and that carries which directory of which mount it stands for.
+pub fn make_cwd(
+    runtime: &Runtime,
+    arena: &Arena,
+    ino: InodeId,
+    mount: u8,
+    cloexec: bool,
+) -> Result<i32> {
+    let number = arena.map.header().next_cwd.fetch_add(1, Ordering::Relaxed);
+    let mut path = runtime.join(b"cwd-");
+    path.push_number(number);
+    sys::mkdir(path.as_c_str(), DIRECTORY_MODE)?;
+    let made = sys::set_times(
+        path.as_c_str(),
+        ino.0 as i64,
+        CWD_NANOSECONDS + i64::from(mount),
+    )
+    .and_then(|()| {
+        let close = if cloexec {
+            OFlags::CLOEXEC
+        } else {
+            OFlags::empty()
+        };
+        sys::open(
+            path.as_c_str(),
+            OFlags::RDONLY | OFlags::DIRECTORY | close,
+            0,
+        )
+    });
+    sys::rmdir(path.as_c_str())?;
+    made.map(Fd::into_raw)
+}

@@ -1,0 +1,414 @@
+//! A slot of the arena: one open file description, as the kernel's `struct file` is one.
+//!
+//! ```text
+//! free ── claimed ── live ── closing ── draining ── free, next generation
+//!           by        │ one closer wins     │ the last thread inside leaves
+//!        allocate   publish             release
+//! ```
+//!
+//! State, owner, *shared* bit and generation stand in one word, so each step is one
+//! compare-and-swap that fails for everybody who means an older generation, and every state names
+//! the process that has to take the next step. If that process is dead, the keeper takes it.
+//!
+//! The **offset lock** is held over read, write and lseek as the kernel holds `f_pos_lock`. Its word
+//! names its holder too; a waiter breaks it when the holder is dead. A process that holds it must
+//! not be interrupted by a handler that uses the same descriptor: the caller blocks signals.
+
+use super::arena::{Arena, ManagerIndex};
+use super::memory::{SlotMemory, WRITTEN_MAX};
+use super::processes::ProcessIndex;
+use super::sys::Result;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use rustix::thread::futex;
+use sealfs_protocol::{ClusterId, Errno, Incarnation, InodeId, OpenId, ShardId, VolumeId};
+
+/// Between two looks whether the holder of an offset lock still lives, in ms.
+const LOOK_MS: u32 = 50;
+/// Tries before a waiter sleeps.
+const SPINS: u32 = 64;
+const WAITERS: u32 = 1 << 31;
+const OWNER_BITS: u32 = 20;
+const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
+
+/// One open file description: place in the arena, and which of those that were at this place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SlotId {
+    pub index: u32,
+    pub generation: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    Free,
+    /// Taken by its owner, not yet open.
+    Claimed,
+    Live,
+    /// Its owner has to tell the server.
+    Closing,
+    /// The server knows; somebody is still inside an operation.
+    Draining,
+}
+
+/// state (3 bits) | shared (1) | owner: process index (20) | - | generation (32)
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word(pub u64);
+
+impl Word {
+    const SHARED: u64 = 1 << 3;
+
+    pub fn new(state: State, owner: ProcessIndex, generation: u32) -> Word {
+        let owner = u64::from(owner.0) & OWNER_MASK;
+        Word(state as u64 | owner << 4 | u64::from(generation) << 32)
+    }
+
+    pub fn free(generation: u32) -> Word {
+        Word::new(State::Free, ProcessIndex::NOBODY, generation)
+    }
+
+    pub fn state(self) -> State {
+        match self.0 & 7 {
+            1 => State::Claimed,
+            2 => State::Live,
+            3 => State::Closing,
+            4 => State::Draining,
+            _ => State::Free,
+        }
+    }
+
+    pub fn is_shared(self) -> bool {
+        self.0 & Word::SHARED != 0
+    }
+
+    pub fn owner(self) -> ProcessIndex {
+        ProcessIndex((self.0 >> 4 & OWNER_MASK) as u32)
+    }
+
+    pub fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub fn with_state(self, state: State) -> Word {
+        Word(self.0 & !7 | state as u64)
+    }
+
+    pub fn with_owner(self, owner: ProcessIndex) -> Word {
+        Word(self.0 & !(OWNER_MASK << 4) | (u64::from(owner.0) & OWNER_MASK) << 4)
+    }
+
+    pub fn shared(self) -> Word {
+        Word(self.0 | Word::SHARED)
+    }
+
+    /// Changes the word of generation `id` by `step` until it took; `None` when `step` says no or
+    /// the slot belongs to another generation. Returns the word before.
+    pub fn change(
+        word: &AtomicU64,
+        id: SlotId,
+        step: impl Fn(Word) -> Option<Word>,
+    ) -> Option<Word> {
+        let mut old = Word(word.load(Ordering::SeqCst));
+        loop {
+            let new = if old.generation() == id.generation {
+                step(old)?
+            } else {
+                return None;
+            };
+            match word.compare_exchange_weak(old.0, new.0, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => return Some(old),
+                Err(now) => old = Word(now),
+            }
+        }
+    }
+}
+
+/// What is known of a description before it is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotInit {
+    pub cluster: ClusterId,
+    pub manager: ManagerIndex,
+    pub volume: VolumeId,
+    /// Which of the process' mounts it was opened below.
+    pub mount: u8,
+    pub open: OpenId,
+    /// O_* as F_GETFL shall answer.
+    pub flags: u32,
+}
+
+impl SlotInit {
+    pub(super) fn store(&self, memory: &SlotMemory) {
+        memory.cluster[0].store(self.cluster.0 as u64, Ordering::Relaxed);
+        memory.cluster[1].store((self.cluster.0 >> 64) as u64, Ordering::Relaxed);
+        memory.volume.store(self.volume.0, Ordering::Relaxed);
+        let place = u32::from(self.mount) | u32::from(self.manager.0) << 8;
+        memory.place.store(place, Ordering::Relaxed);
+        memory.open.store(self.open.0, Ordering::Relaxed);
+        memory.flags.store(self.flags, Ordering::Relaxed);
+        memory.ino.store(0, Ordering::Relaxed);
+        memory.kind.store(0, Ordering::Relaxed);
+        memory.offset.store(0, Ordering::Relaxed);
+        memory.offset_lock.store(0, Ordering::Relaxed);
+        for written in &memory.written {
+            written.shard.store(0, Ordering::Relaxed);
+            written.incarnation.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A description that was live when it was looked up.
+#[derive(Clone, Copy)]
+pub struct Slot<'a> {
+    arena: &'a Arena,
+    memory: &'a SlotMemory,
+    id: SlotId,
+}
+
+impl<'a> Slot<'a> {
+    pub(super) fn open(arena: &'a Arena, id: SlotId) -> Option<Slot<'a>> {
+        let memory = arena.map.slot(id.index)?;
+        let slot = Slot { arena, memory, id };
+        slot.is_live().then_some(slot)
+    }
+
+    fn word(&self) -> Word {
+        Word(self.memory.word.load(Ordering::SeqCst))
+    }
+
+    /// Still open, and still the same description.
+    pub fn is_live(&self) -> bool {
+        let word = self.word();
+        word.state() == State::Live && word.generation() == self.id.generation
+    }
+
+    pub fn id(&self) -> SlotId {
+        self.id
+    }
+
+    pub fn ino(&self) -> InodeId {
+        InodeId(self.memory.ino.load(Ordering::Relaxed) & i64::MAX as u64)
+    }
+
+    pub fn open_id(&self) -> OpenId {
+        OpenId(self.memory.open.load(Ordering::Relaxed))
+    }
+
+    pub fn cluster(&self) -> ClusterId {
+        let [low, high] = &self.memory.cluster;
+        let high = u128::from(high.load(Ordering::Relaxed)) << 64;
+        ClusterId(high | u128::from(low.load(Ordering::Relaxed)))
+    }
+
+    pub fn manager(&self) -> ManagerIndex {
+        ManagerIndex((self.memory.place.load(Ordering::Relaxed) >> 8) as u8)
+    }
+
+    pub fn volume(&self) -> VolumeId {
+        VolumeId(self.memory.volume.load(Ordering::Relaxed))
+    }
+
+    pub fn mount(&self) -> u8 {
+        self.memory.place.load(Ordering::Relaxed) as u8
+    }
+
+    /// File type, as S_IFMT bits.
+    pub fn kind(&self) -> u32 {
+        self.memory.kind.load(Ordering::Relaxed)
+    }
+
+    pub fn flags(&self) -> u32 {
+        self.memory.flags.load(Ordering::Relaxed)
+    }
+
+    /// F_SETFL: replaces the bits of `mask` and leaves the others.
+    pub fn set_flags(&self, flags: u32, mask: u32) {
+        let step = |old: u32| Some(old & !mask | flags & mask);
+        let _ = self
+            .memory
+            .flags
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, step);
+    }
+
+    /// Whether more than one descriptor may hold it (dup, fork, SCM_RIGHTS).
+    pub fn is_shared(&self) -> bool {
+        self.word().is_shared()
+    }
+
+    /// Sets the bit; `false` if the description is not live any more.
+    pub(super) fn set_shared(&self) -> bool {
+        let step = |w: Word| (w.state() == State::Live).then(|| w.shared());
+        Word::change(&self.memory.word, self.id, step).is_some()
+    }
+
+    /// Remembers in which incarnation of a shard this description wrote first, for fsync. Writes
+    /// of a later one do not hide that those of an earlier may be lost.
+    pub fn note_written(&self, shard: ShardId, incarnation: Incarnation) {
+        let key = u64::from(shard.0) + 1;
+        for w in &self.memory.written {
+            let found = match w
+                .shard
+                .compare_exchange(0, key, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => true,
+                Err(other) => other == key,
+            };
+            if found {
+                let zero = w.incarnation.compare_exchange(
+                    0,
+                    incarnation.0,
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
+                let _ = zero;
+                return;
+            }
+        }
+    }
+
+    /// After an fsync that succeeded, or that reported the loss: the next one starts afresh.
+    pub fn forget_written(&self, shard: ShardId) {
+        let key = u64::from(shard.0) + 1;
+        for w in &self.memory.written {
+            if w.shard.load(Ordering::Acquire) == key {
+                w.incarnation.store(0, Ordering::Release);
+            }
+        }
+    }
+
+    /// The shards that this description wrote to since the last fsync, and in which incarnation.
+    /// More than [`WRITTEN_MAX`] shards are not remembered.
+    pub fn written(&self) -> impl Iterator<Item = (ShardId, Incarnation)> + '_ {
+        self.memory.written[..WRITTEN_MAX].iter().filter_map(|w| {
+            let shard = w.shard.load(Ordering::Acquire).checked_sub(1)?;
+            let incarnation = w.incarnation.load(Ordering::Acquire);
+            (incarnation != 0).then_some((ShardId(shard as u32), Incarnation(incarnation)))
+        })
+    }
+
+    /// The offset as it is, for those who do not hold the lock (/proc/self/fdinfo).
+    pub fn peek_offset(&self) -> u64 {
+        self.memory.offset.load(Ordering::Relaxed)
+    }
+
+    /// Takes the offset lock. EBADF when the description was closed meanwhile, EIO when the holder
+    /// lives and does not let go within `wait_ms`.
+    pub fn lock_offset(&self, me: ProcessIndex, wait_ms: u32) -> Result<OffsetGuard<'a>> {
+        let mine = me.0 & OWNER_MASK as u32 | (self.id.generation & 0x7ff) << OWNER_BITS;
+        let lock = &self.memory.offset_lock;
+        if lock
+            .compare_exchange(0, mine, Ordering::SeqCst, Ordering::Relaxed)
+            .is_err()
+        {
+            self.wait_offset(lock, mine, wait_ms)?;
+        }
+        let guard = OffsetGuard { slot: *self, mine };
+        if self.is_live() {
+            Ok(guard)
+        } else {
+            Err(Errno::EBADF)
+        }
+    }
+
+    fn wait_offset(&self, lock: &AtomicU32, mine: u32, wait_ms: u32) -> Result<()> {
+        for _ in 0..SPINS {
+            core::hint::spin_loop();
+            if lock
+                .compare_exchange(0, mine, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+            {
+                return Ok(());
+            }
+        }
+        let until = super::sys::boot_ms() + u64::from(wait_ms);
+        loop {
+            let now = lock.load(Ordering::Relaxed);
+            if now == 0 {
+                let taken = mine | WAITERS;
+                if lock
+                    .compare_exchange(0, taken, Ordering::SeqCst, Ordering::Relaxed)
+                    .is_ok()
+                {
+                    return Ok(());
+                }
+                continue;
+            }
+            let marked = now | WAITERS;
+            if now != marked
+                && lock
+                    .compare_exchange(now, marked, Ordering::SeqCst, Ordering::Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
+            if !wait_for_change(lock, marked) && self.break_dead(lock, marked, mine) {
+                return Ok(());
+            }
+            if super::sys::boot_ms() >= until {
+                return Err(Errno::EIO);
+            }
+        }
+    }
+
+    /// Takes the lock over from a holder that is dead.
+    fn break_dead(&self, lock: &AtomicU32, seen: u32, mine: u32) -> bool {
+        let holder = ProcessIndex(seen & OWNER_MASK as u32);
+        !self.arena.is_alive(holder)
+            && lock
+                .compare_exchange(seen, mine | WAITERS, Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+/// Waits for the word to change, for [`LOOK_MS`]; `false` when that time passed.
+fn wait_for_change(lock: &AtomicU32, seen: u32) -> bool {
+    let time = rustix::time::Timespec {
+        tv_sec: 0,
+        tv_nsec: i64::from(LOOK_MS) * 1_000_000,
+    };
+    !matches!(
+        futex::wait(lock, futex::Flags::empty(), seen, Some(&time)),
+        Err(rustix::io::Errno::TIMEDOUT)
+    )
+}
+
+/// Lets go of an offset lock whose word is `mine`; used by its holder and by the keeper.
+pub(super) fn unlock_offset(lock: &AtomicU32, mine: u32) {
+    let mut now = lock.load(Ordering::Relaxed);
+    while now & !WAITERS == mine & !WAITERS {
+        match lock.compare_exchange_weak(now, 0, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => {
+                if now & WAITERS != 0 {
+                    let _ = futex::wake(lock, futex::Flags::empty(), 1);
+                }
+                return;
+            }
+            Err(other) => now = other,
+        }
+    }
+}
+
+/// The process that holds an offset lock with this word.
+pub(super) fn offset_holder(word: u32) -> Option<ProcessIndex> {
+    (word != 0).then_some(ProcessIndex(word & OWNER_MASK as u32))
+}
+
+/// The offset of a description, held as the kernel holds `f_pos`.
+pub struct OffsetGuard<'a> {
+    slot: Slot<'a>,
+    mine: u32,
+}
+
+impl OffsetGuard<'_> {
+    pub fn get(&self) -> u64 {
+        self.slot.memory.offset.load(Ordering::Relaxed)
+    }
+
+    pub fn set(&self, offset: u64) {
+        self.slot.memory.offset.store(offset, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OffsetGuard<'_> {
+    fn drop(&mut self) {
+        unlock_offset(&self.slot.memory.offset_lock, self.mine);
+        self.slot.arena.finish_release(self.slot.id);
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of the node session with real processes.
