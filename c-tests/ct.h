@@ -183,11 +183,13 @@ static inline void ct_ls(const char *path)
 /* A path with the test's own directory replaced by $D. */
 static inline const char *ct_rel(const char *path)
 {
-    static char text[PATH_MAX + 8];
+    static char texts[4][PATH_MAX + 8];
+    static int turn;
+    char *text = texts[turn++ & 3];
     size_t n = strlen(ct_dir);
     if (!path) return "(null)";
-    if (!strncmp(path, ct_dir, n) && (path[n] == 0 || path[n] == '/')) snprintf(text, sizeof text, "$D%s", path + n);
-    else snprintf(text, sizeof text, "%s", path);
+    if (!strncmp(path, ct_dir, n) && (path[n] == 0 || path[n] == '/')) snprintf(text, sizeof texts[0], "$D%s", path + n);
+    else snprintf(text, sizeof texts[0], "%s", path);
     return text;
 }
 
@@ -266,9 +268,15 @@ static inline int ct_become_nobody(void)
 }
 
 static void test(void);
+#ifdef CT_HELPER
+static int helper(int argc, char **argv); /* what the program does when a test executes it again: PROGRAM DIR WORDS... */
+#endif
 
 int main(int argc, char **argv)
 {
+#ifdef CT_HELPER
+    if (argc > 2) return helper(argc - 2, argv + 2);
+#endif
     if (argc < 2) { fprintf(stderr, "usage: %s DIR\n", argv[0]); return 2; }
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
     umask(022);
