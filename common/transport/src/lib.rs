@@ -7,8 +7,15 @@
 //! a deadline.
 
 pub mod error;
+pub mod link;
+pub mod memory;
+mod patience;
+pub mod rpc;
+pub mod sync;
 pub mod tcp;
+pub mod time;
 pub mod url;
+pub mod world;
 
 pub use error::TransportError;
 pub use url::Url;

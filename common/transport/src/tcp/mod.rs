@@ -1,5 +1,6 @@
 //! Frames over TCP: always available, on the same node and between nodes.
 
+pub mod client;
 mod inbound;
 mod outbound;
 pub mod pool;
