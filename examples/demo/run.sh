@@ -9,6 +9,7 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 scratch=$(mktemp -d)
 chmod 755 "$scratch"
+. "$here/common.sh"
 cluster=
 leave() {
     [ -z "$cluster" ] || "$SEALFS_BIN" dev down --wipe --state "$cluster" >/dev/null
@@ -21,28 +22,18 @@ if [ -z "${SEALFS_WRAP:-}" ] && [ -n "${SEALFS_BIN:-}" ]; then
     cluster=$scratch/state
     "$SEALFS_BIN" dev up --servers 3 --mount /sealfs --volume demo --state "$cluster" >/dev/null || exit 1
     SEALFS_WRAP=$("$SEALFS_BIN" dev env --prefix --state "$cluster") || exit 1
-    SEALFS_ROOT=/sealfs/demo
+    SEALFS_ROOT=/sealfs
 fi
 root=${SEALFS_ROOT:-$scratch/other}
 read -ra wrap <<<"${SEALFS_WRAP:-}"
+prepare_source
 
-# The project's source tree, as the steps see it: a plain local copy.
-export SRC=$scratch/src
-mkdir "$SRC"
-(cd "$here/../.." && git ls-files -z 2>/dev/null | tar -c --null -T - 2>/dev/null) | tar -x -C "$SRC"
-[ -f "$SRC/Cargo.toml" ] || cp -r "$here/../../"{Cargo.toml,docs,examples,c-tests,libsealfs,common,server} "$SRC"
-
-manifest='cd "$1" && find . -printf "%p %y %m %l\n" | sort && find . -type f -exec sha256sum {} + | sort -k 2'
-side() { # side LOG DIR STEP [PREFIX...]: runs a step in DIR and notes what it printed, the tree it left, its seconds
-    local log=$1 dir=$2 step=$3
+side() { # side LOG DIR STEP [PREFIX...]: one side of a comparison, with its seconds
+    local log=$1 dir=$2 step=$3 start=$EPOCHREALTIME
     shift 3
-    "$@" mkdir -p "$dir"
-    local start=$EPOCHREALTIME
-    W=$dir timeout -k 5 300 "$@" bash -c 'cd "$W" && . "$0"' "$step" >"$log" 2>"$log.err" </dev/null
-    echo "exit $?" >>"$log"
+    run_step "$dir" "$step" "$log" "$@"
     awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.2f", b - a }' >"$log.time"
-    "$@" bash -c "$manifest" manifest "$dir" >>"$log" 2>>"$log.err"
-    "$@" rm -rf "$dir"
+    keep_tree "$dir" "$log" "$@"
 }
 
 passed=0 failed=0
@@ -66,8 +57,8 @@ for step in "$here"/steps/*.sh; do
 done
 if [ -n "$cluster" ]; then
     echo
-    read -ra env_only <<<"${SEALFS_WRAP}"
-    env $(printf '%s\n' "${env_only[@]:1}" | grep ^SEALFS_) "$SEALFS_BIN" status
+    manager=$(grep -o 'SEALFS_MANAGER=[^ ]*' <<<"$SEALFS_WRAP")
+    env "$manager" "$SEALFS_BIN" status
 fi
 echo
 echo "$passed passed, $failed failed"

@@ -1,12 +1,14 @@
 //! `cargo xtask VERB`: the project's own checks and its test runner.
 //!
 //! Each verb is one module: `tidy` (taste enforced by a tool), `c_tests` (the POSIX contract, run locally and on
-//! sealfs), `coverage` (docs/posix-coverage.md from its table), `suite` (everything `make test` runs, with one total).
+//! sealfs), `coverage` (docs/posix-coverage.md from its table), `oracle` (no path below the mount in
+//! an strace output), `suite` (everything `make test` runs, with one total).
 //! Verbs print facts on stdout and leave with 0 (good) or 1 (something failed); 2 is a usage error.
 
 mod c_tests;
 mod cluster;
 mod coverage;
+mod oracle;
 mod suite;
 mod tidy;
 
@@ -29,6 +31,8 @@ enum Verb {
     CTests(c_tests::Options),
     /// Writes docs/posix-coverage.md from c-tests/coverage.tsv.
     Coverage,
+    /// Fails if a system call of an strace output has a path below the mount.
+    Oracle(oracle::Options),
     /// Runs every test and ends with one line `N passed, N failed`.
     Test(suite::Options),
 }
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::run(&root),
         Verb::CTests(options) => c_tests::run(&root, &options),
         Verb::Coverage => coverage::write(&root),
+        Verb::Oracle(options) => oracle::run(&options),
         Verb::Test(options) => Ok(suite::run(&root, &options)),
     };
     match outcome {

@@ -53,7 +53,7 @@ pub fn run(root: &Path, options: &Options) -> bool {
         });
     }
     for script in [
-        "examples/demo/steps.sh",
+        "examples/demo/run.sh",
         "c-tests/cli.sh",
         "c-tests/oracle.sh",
         "c-tests/kill.sh",
@@ -105,6 +105,9 @@ fn script_on(root: &Path, script: &str, servers: usize) -> io::Result<Total> {
     let cluster = cluster(root, servers)?;
     let mut command = Command::new("bash");
     cluster.describe_to(command.arg(script));
+    if let Ok(ourselves) = std::env::current_exe() {
+        command.env("XTASK", ourselves);
+    }
     counted(root, &mut command)
 }
 

