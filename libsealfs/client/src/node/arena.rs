@@ -10,11 +10,12 @@
 //! a trace that the keeper can follow; see [`super::slot`] for the life of a slot.
 
 use super::memory::{
-    ARENA_FILE, MAGIC, MANAGER_URL_MAX_BYTES, Mapping, STATE_ENDED, Table, VERSION,
+    ARENA_FILE, MAGIC, MANAGER_URL_MAX_BYTES, Mapping, STATE_ENDED, Table, VERSION, load_bytes,
+    store_bytes,
 };
 use super::processes::ProcessIndex;
 use super::runtime::{NodeError, Runtime};
-use super::slot::{Slot, SlotId, SlotInit, State, Word};
+use super::slot::{OpenedFile, Slot, SlotId, SlotInit, State, Word};
 use super::sys::{self, Fd, Result};
 use core::sync::atomic::Ordering;
 use rustix::fs::{FlockOperation, OFlags};
@@ -144,15 +145,22 @@ impl Arena {
     }
 
     /// The description is open at the server: everybody who holds its descriptor may use it.
-    /// `kind` are the S_IFMT bits.
-    pub fn publish(&self, id: SlotId, ino: sealfs_protocol::InodeId, kind: u32) -> Result<()> {
+    pub fn publish(&self, id: SlotId, file: &OpenedFile<'_>) -> Result<()> {
         let memory = self.map.slot(id.index).ok_or(Errno::EBADF)?;
-        memory.ino.store(ino.0, Ordering::Relaxed);
-        memory.kind.store(kind, Ordering::Relaxed);
+        if self.word(id).map(Word::state) != Some(State::Claimed) {
+            return Err(Errno::EBADF);
+        }
+        file.store(memory);
         let step = |w: Word| (w.state() == State::Claimed).then(|| w.with_state(State::Live));
         Word::change(&memory.word, id, step)
             .map(drop)
             .ok_or(Errno::EBADF)
+    }
+
+    /// The slot's word, if it is still of that generation.
+    pub(super) fn word(&self, id: SlotId) -> Option<Word> {
+        let word = Word(self.map.slot(id.index)?.word.load(Ordering::SeqCst));
+        (word.generation() == id.generation).then_some(word)
     }
 
     /// The description, if it is (still) open.
@@ -238,11 +246,7 @@ impl Arena {
         }
         for (i, entry) in self.map.header().managers.iter().enumerate() {
             if entry.len.load(Ordering::Acquire) == 0 {
-                for (word, bytes) in entry.url.iter().zip(url.as_bytes().chunks(8)) {
-                    let mut padded = [0u8; 8];
-                    padded[..bytes.len()].copy_from_slice(bytes);
-                    word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
-                }
+                store_bytes(&entry.url, url.as_bytes());
                 entry.len.store(url.len() as u64, Ordering::Release);
                 return Ok(ManagerIndex(i as u8));
             }
@@ -266,12 +270,7 @@ impl Arena {
         if len == 0 || len > MANAGER_URL_MAX_BYTES {
             return None;
         }
-        let mut bytes = Vec::with_capacity(MANAGER_URL_MAX_BYTES);
-        for word in &entry.url {
-            bytes.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
-        }
-        bytes.truncate(len);
-        String::from_utf8(bytes).ok()
+        String::from_utf8(load_bytes(&entry.url, len)).ok()
     }
 }
 

@@ -4,7 +4,7 @@
 //! 0          Header (4 KiB)
 //! 64 KiB     ProcessMemory × up to 65,536    who is registered        (64 bytes each)
 //! 8 MiB      MappedMemory  × up to 16,384    inodes mapped shared     (64 bytes each)
-//! 16 MiB     SlotMemory    × up to 262,144   open file descriptions   (256 bytes each)
+//! 16 MiB     SlotMemory    × up to 262,144   open file descriptions   (512 bytes each)
 //! ```
 //!
 //! The file is sparse; a table is used only as far as `fallocate` has backed it (`capacity`), so a
@@ -100,6 +100,25 @@ pub struct ManagerMemory {
     pub url: [AtomicU64; MANAGER_URL_MAX_BYTES / 8],
 }
 
+/// Stores bytes in words; what does not fit is cut.
+pub fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
+    for (word, part) in words.iter().zip(bytes.chunks(8)) {
+        let mut padded = [0u8; 8];
+        padded[..part.len()].copy_from_slice(part);
+        word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
+    }
+}
+
+/// Copies bytes out of words, as many as there are.
+pub fn load_bytes(words: &[AtomicU64], len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(words.len() * 8);
+    for word in words {
+        bytes.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
 #[repr(C, align(64))]
 pub struct ProcessMemory {
     /// state (8 bits) | manager (8) | - | pid (32)
@@ -150,10 +169,14 @@ pub struct SlotMemory {
     /// The placeholder directory exists and carries its number (survives generations).
     pub prepared: AtomicU32,
     pub written: [WrittenMemory; WRITTEN_MAX],
+    /// The directory and name that it was opened by; `name_len` 0 where not known.
+    pub parent: AtomicU64,
+    pub name_len: AtomicU64,
+    pub name: [AtomicU64; 32],
 }
 
 const _: () = assert!(size_of::<Header>() <= 4096 && size_of::<ProcessMemory>() == 64);
-const _: () = assert!(size_of::<MappedMemory>() == 64 && size_of::<SlotMemory>() == 256);
+const _: () = assert!(size_of::<MappedMemory>() == 64 && size_of::<SlotMemory>() == 512);
 const _: () = assert!(PROCESSES_AT + PROCESSES_MAX as usize * 64 <= MAPPED_AT);
 const _: () = assert!(MAPPED_AT + MAPPED_MAX as usize * 64 <= SLOTS_AT);
 
@@ -196,10 +219,6 @@ impl Mapping {
             inode,
         })
         .map_err(sys::errno)
-    }
-
-    pub fn inode(&self) -> u64 {
-        self.inode
     }
 
     pub fn header(&self) -> &Header {

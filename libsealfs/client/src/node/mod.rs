@@ -16,11 +16,14 @@ pub mod mapped;
 mod memory;
 pub mod placeholder;
 pub mod processes;
+pub mod reclaim;
 pub mod runtime;
 pub mod slot;
 
+mod spawn;
 pub mod state_file;
 mod sys;
+pub mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -28,4 +31,4 @@ mod tests;
 pub use arena::Arena;
 pub use processes::{ProcessIndex, Registration};
 pub use runtime::{NodeError, Runtime};
-pub use slot::{OffsetGuard, Slot, SlotId, SlotInit};
+pub use slot::{OffsetGuard, OpenedFile, Slot, SlotId, SlotInit};

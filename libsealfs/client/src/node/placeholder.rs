@@ -130,12 +130,12 @@ fn tag(arena: &Arena) -> u64 {
 
 /// What a descriptor is, by one fstat. EBADF for none.
 pub fn classify(runtime: &Runtime, arena: Option<&Arena>, fd: i32) -> Result<Kind> {
-    Ok(kind_of(runtime, arena, &sys::fstat(fd)?))
+    Ok(classify_stat(runtime, arena, &sys::fstat(fd)?))
 }
 
 /// What the working directory is.
 pub fn classify_cwd(runtime: &Runtime, arena: Option<&Arena>) -> Result<Kind> {
-    Ok(kind_of(
+    Ok(classify_stat(
         runtime,
         arena,
         &sys::stat_at(CWD, c"", AtFlags::EMPTY_PATH)?,
@@ -143,7 +143,7 @@ pub fn classify_cwd(runtime: &Runtime, arena: Option<&Arena>) -> Result<Kind> {
 }
 
 /// What attributes that the kernel gave say about their file.
-fn kind_of(runtime: &Runtime, arena: Option<&Arena>, st: &Stat) -> Kind {
+pub fn classify_stat(runtime: &Runtime, arena: Option<&Arena>, st: &Stat) -> Kind {
     const DIRECTORY: u32 = sealfs_protocol::attr::S_IFDIR;
     if st.st_mode != DIRECTORY | DIRECTORY_MODE || st.st_dev != runtime.dev() {
         return Kind::Native;

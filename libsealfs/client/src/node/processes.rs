@@ -108,7 +108,7 @@ impl Arena {
             Some(index) => self.register_again(index, process, manager)?,
             None => self.register_new(runtime, process, manager)?,
         };
-        self.wait_for_live(runtime)?;
+        self.wait_for_live()?;
         Ok(registration)
     }
 
@@ -189,7 +189,7 @@ impl Arena {
     }
 
     /// A keeper may be looking whether anybody is left; it decides in microseconds unless it died.
-    fn wait_for_live(&self, runtime: &Runtime) -> Result<()> {
+    fn wait_for_live(&self) -> Result<()> {
         let state = &self.map.header().state;
         let until = sys::boot_ms() + ENDING_MAX_MS;
         loop {
@@ -198,7 +198,7 @@ impl Arena {
                 STATE_ENDED => return Err(Errno::ESTALE),
                 _ => {}
             }
-            if !super::keeper_link::is_running(runtime) || sys::boot_ms() > until {
+            if !super::keeper_link::is_running(self) || sys::boot_ms() > until {
                 let (from, to) = (STATE_ENDING, STATE_LIVE);
                 let _ = state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
                 continue;

@@ -15,11 +15,12 @@
 //! not be interrupted by a handler that uses the same descriptor: the caller blocks signals.
 
 use super::arena::{Arena, ManagerIndex};
-use super::memory::{SlotMemory, WRITTEN_MAX};
+use super::memory::{SlotMemory, WRITTEN_MAX, load_bytes, store_bytes};
 use super::processes::ProcessIndex;
 use super::sys::Result;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rustix::thread::futex;
+use sealfs_protocol::limits::NAME_MAX_BYTES;
 use sealfs_protocol::{ClusterId, Errno, Incarnation, InodeId, OpenId, ShardId, VolumeId};
 
 /// Between two looks whether the holder of an offset lock still lives, in ms.
@@ -154,6 +155,33 @@ impl SlotInit {
     }
 }
 
+/// What is known of a description once it is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpenedFile<'a> {
+    pub ino: InodeId,
+    /// File type, as S_IFMT bits.
+    pub kind: u32,
+    /// The directory and the name that it was opened by, for `/proc/self/fd`; an empty name where
+    /// there is none. Longer than 255 bytes counts as none.
+    pub parent: InodeId,
+    pub name: &'a [u8],
+}
+
+impl OpenedFile<'_> {
+    pub(super) fn store(&self, memory: &SlotMemory) {
+        memory.ino.store(self.ino.0, Ordering::Relaxed);
+        memory.kind.store(self.kind, Ordering::Relaxed);
+        memory.parent.store(self.parent.0, Ordering::Relaxed);
+        store_bytes(&memory.name, self.name);
+        let len = if self.name.len() > NAME_MAX_BYTES {
+            0
+        } else {
+            self.name.len()
+        };
+        memory.name_len.store(len as u64, Ordering::Relaxed);
+    }
+}
+
 /// A description that was live when it was looked up.
 #[derive(Clone, Copy)]
 pub struct Slot<'a> {
@@ -212,6 +240,15 @@ impl<'a> Slot<'a> {
     /// File type, as S_IFMT bits.
     pub fn kind(&self) -> u32 {
         self.memory.kind.load(Ordering::Relaxed)
+    }
+
+    /// The directory and the name that it was opened by.
+    pub fn opened_by(&self) -> Option<(InodeId, Vec<u8>)> {
+        let len = self.memory.name_len.load(Ordering::Relaxed) as usize;
+        let parent = InodeId(self.memory.parent.load(Ordering::Relaxed) & i64::MAX as u64);
+        (1..=NAME_MAX_BYTES)
+            .contains(&len)
+            .then(|| (parent, load_bytes(&self.memory.name, len)))
     }
 
     pub fn flags(&self) -> u32 {

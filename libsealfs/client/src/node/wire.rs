@@ -1,0 +1,69 @@
+//! What processes and the keeper say to each other over its socket.
+//!
+//! One connection, one packet, at most one answer (SOCK_SEQPACKET keeps packets whole). Numbers
+//! from the other side are checked where they are used: both sides run as the same user, but a
+//! program may have been killed or may have scribbled over its memory.
+
+use rkyv::{Archive, Deserialize, Serialize};
+use sealfs_protocol::{Errno, InodeId, OpenId, VolumeId};
+
+/// Socket of the keeper in the runtime directory.
+pub const SOCKET_FILE: &[u8] = b"keeper.sock";
+/// Longest packet, in bytes.
+pub const PACKET_MAX_BYTES: usize = 4096;
+/// Most descriptors in an answer.
+pub const DESCRIPTORS_MAX: usize = 2;
+
+/// A file of some cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Archive, Serialize, Deserialize)]
+pub struct FileName {
+    /// Place of the manager's URL in the arena.
+    pub manager: u8,
+    pub volume: VolumeId,
+    pub ino: InodeId,
+}
+
+/// Which bytes an executable had: its image is made once per version.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Archive, Serialize, Deserialize)]
+pub struct ImageVersion {
+    pub size_bytes: u64,
+    /// mtime and ctime, in ns since 1970.
+    pub mtime_ns: i128,
+    pub ctime_ns: i128,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub enum KeeperRequest {
+    /// A process stands in the arena's table, anew or after exec. No answer.
+    Registered { process: u32 },
+    /// The file of this open description is about to be mapped shared; also for whoever needs the
+    /// bytes of a file that is mapped. → `Mapped`, two descriptors: the bytes, and the pristine
+    /// copy of those that the servers have. ENOMEM beyond the stated limit.
+    Map { file: FileName, open: OpenId },
+    /// Mappings may have gone: look. No answer.
+    Unmapped { file: FileName },
+    /// msync, fsync: changed bytes go to the servers. → `Done`
+    WriteBack { file: FileName },
+    /// The file has another size by the caller's truncate. → `Done`
+    Resized { file: FileName, size_bytes: u64 },
+    /// The bytes of an executable as a sealed memfd called `name`. → `Image`, one descriptor
+    Image {
+        file: FileName,
+        open: OpenId,
+        version: ImageVersion,
+        name: Vec<u8>,
+    },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub enum KeeperReply {
+    Done,
+    Failed(Errno),
+    /// Place in the arena's table of mapped inodes.
+    Mapped {
+        index: u32,
+        generation: u32,
+        size_bytes: u64,
+    },
+    Image,
+}
