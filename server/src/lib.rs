@@ -1,1 +1,5 @@
-//! Under construction.
+//! The server: storage of shards, operations, and the runtime around them.
+
+pub mod env;
+pub mod meta;
+pub mod store;

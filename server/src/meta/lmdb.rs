@@ -1,0 +1,158 @@
+//! The index in LMDB, on a kernel file system.
+//!
+//! Commits are synchronous (never `MDB_NOSYNC`, never `MDB_WRITEMAP`); the map is reserved once,
+//! sparse, and never resized. The shard's thread holds one read snapshot and renews it after each
+//! commit. A lock file keeps a second server out: LMDB itself would let it in.
+//!
+//! # Safety
+//! LMDB maps its file: opening is unsafe because somebody could change the file below the map. The
+//! directory is ours alone while we hold its lock file, and nothing of ours writes to it but LMDB.
+#![allow(unsafe_code, reason = "LMDB maps its file")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, WithoutTls};
+
+use super::db::Db;
+use crate::env::{Kv, KvOp, KvWriter};
+use crate::store::{OpenError, device};
+
+/// Reserved address space, in bytes; the file grows as it is filled.
+const MAP_BYTES: usize = 1 << 40;
+/// Readers: the shard's snapshot, the commit thread, tools.
+const READERS: u32 = 16;
+const LOCK_FILE: &str = "sealfs.lock";
+
+type Databases = [Database<'static, Bytes, Bytes>; Db::ALL.len()];
+
+pub struct LmdbKv {
+    // Dropped before the environment and the lock.
+    snapshot: RoTxn<'static, WithoutTls>,
+    databases: Databases,
+    env: Env<WithoutTls>,
+    _lock: File,
+}
+
+impl LmdbKv {
+    /// Opens the index in `dir`, which is made if it is not there, for this process alone.
+    pub fn open(dir: &Path) -> Result<LmdbKv, OpenError> {
+        let name = dir.display().to_string();
+        let failed = |source| OpenError::Io {
+            name: name.clone(),
+            source,
+        };
+        std::fs::create_dir_all(dir).map_err(failed)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(dir.join(LOCK_FILE))
+            .map_err(failed)?;
+        if !device::lock(&lock).map_err(failed)? {
+            return Err(OpenError::InUse { name });
+        }
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options
+            .map_size(MAP_BYTES)
+            .max_dbs(Db::ALL.len() as u32)
+            .max_readers(READERS);
+        // SAFETY: the lock file keeps other servers out; see the header.
+        let env = unsafe { options.open(dir) }.map_err(|e| failed(to_io(e)))?;
+        let open = || -> heed::Result<_> {
+            // Readers of a life that was killed would hold its pages for ever.
+            env.clear_stale_readers()?;
+            let txn = env.write_txn()?;
+            let databases = env.create_databases_and_commit(txn, |opener, txn| {
+                let mut all = Vec::with_capacity(Db::ALL.len());
+                for db in Db::ALL {
+                    all.push(opener.create_database::<Bytes, Bytes>(txn, Some(db.name()))?);
+                }
+                let all = <[_; Db::ALL.len()]>::try_from(all);
+                let all = all.map_err(|_| heed::Error::Mdb(heed::MdbError::DbsFull))?;
+                heed::Result::Ok(CommitOrAbort::<_, ()>::Commit(all))
+            })?;
+            let databases = databases.unwrap_commit();
+            Ok((databases, env.clone().static_read_txn()?))
+        };
+        let (databases, snapshot) = open().map_err(|e| failed(to_io(e)))?;
+        Ok(LmdbKv {
+            snapshot,
+            databases,
+            env,
+            _lock: lock,
+        })
+    }
+}
+
+fn to_io(error: heed::Error) -> io::Error {
+    match error {
+        heed::Error::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+impl Kv for LmdbKv {
+    type Writer = LmdbWriter;
+
+    fn get(&self, db: Db, key: &[u8]) -> io::Result<Option<&[u8]>> {
+        self.databases[db as usize]
+            .get(&self.snapshot, key)
+            .map_err(to_io)
+    }
+
+    fn scan(
+        &self,
+        db: Db,
+        from: &[u8],
+        until: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        let bounds = (Bound::Included(from), Bound::Excluded(until));
+        let range = self.databases[db as usize]
+            .range(&self.snapshot, &bounds)
+            .map_err(to_io)?;
+        for entry in range {
+            let (key, value) = entry.map_err(to_io)?;
+            if visit(key, value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn writer(&self) -> LmdbWriter {
+        LmdbWriter {
+            databases: self.databases,
+            env: self.env.clone(),
+        }
+    }
+
+    fn refresh(&mut self) -> io::Result<()> {
+        self.snapshot = self.env.clone().static_read_txn().map_err(to_io)?;
+        Ok(())
+    }
+}
+
+pub struct LmdbWriter {
+    databases: Databases,
+    env: Env<WithoutTls>,
+}
+
+impl KvWriter for LmdbWriter {
+    fn commit<'a>(&self, ops: impl Iterator<Item = KvOp<'a>>) -> io::Result<()> {
+        let mut txn = self.env.write_txn().map_err(to_io)?;
+        for op in ops {
+            let database = &self.databases[op.db as usize];
+            match op.value {
+                Some(value) => database.put(&mut txn, op.key, value),
+                None => database.delete(&mut txn, op.key).map(|_| ()),
+            }
+            .map_err(to_io)?;
+        }
+        txn.commit().map_err(to_io)
+    }
+}

@@ -1,0 +1,183 @@
+//! The block store: the bytes of chunks, directly on a device or a preallocated file.
+//!
+//! A write goes copy-on-write to fresh blocks of 4 KiB, in place only past a chunk's committed
+//! length; the change of the chunk's record, with a checksum for every block, then goes through
+//! the log (`meta`). So a record never names bytes that were not written before it, and what an
+//! older record names stays as it was until a durable barrier covers its freeing. Reads verify
+//! every block: a mismatch is an error, never wrong bytes.
+//!
+//! `chunk` is the record, `write` and `read` the data path, `alloc` the space, `superblock` what
+//! makes a device ours, `foreign` what makes it somebody else's, `device` real devices and `memory`
+//! one in memory.
+
+pub mod alloc;
+pub mod chunk;
+pub mod crc;
+pub mod device;
+mod error;
+mod foreign;
+pub mod memory;
+mod read;
+pub mod superblock;
+mod write;
+
+use std::sync::Arc;
+
+use crate::env::BlockDevice;
+use alloc::Allocator;
+use sealfs_protocol::ids::{InodeId, TruncateGeneration, VolumeId};
+
+pub use chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, DeviceExtent};
+pub use device::FileDevice;
+pub use error::{OpenError, StoreError};
+pub use memory::MemoryDevice;
+
+/// A range of a device, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Region {
+    pub offset: u64,
+    pub len: u64,
+}
+
+/// Which chunk, for messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChunkName {
+    pub ino: InodeId,
+    pub index: u64,
+}
+
+/// What a write leaves in the record besides the data.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteAs {
+    pub volume: VolumeId,
+    pub generation: TruncateGeneration,
+    /// Since 1970, in ns.
+    pub mtime_ns: i64,
+    /// The volume's durability is `memory`: replay does not verify the data, so that its blocks
+    /// may be reused as soon as their freeing is written.
+    pub volatile: bool,
+}
+
+/// A change of one chunk, to be logged with `Group::put_chunk` or given up with
+/// `BlockStore::abandon`. Reuse one: its vectors stay.
+#[derive(Clone, Debug, Default)]
+pub struct ChunkChange {
+    /// The record after the change.
+    pub record: ChunkRecord,
+    pub(crate) allocated: Vec<DeviceExtent>,
+    pub(crate) freed: Vec<DeviceExtent>,
+    /// Blocks of the chunk that were written, as (first, number).
+    pub(crate) written: Vec<(u32, u32)>,
+}
+
+impl ChunkChange {
+    fn begin(&mut self, old: Option<&ChunkRecord>, how: WriteAs) {
+        match old {
+            Some(old) => self.record.clone_from(old),
+            None => {
+                self.record.extents.clear();
+                self.record.crcs.clear();
+                self.record.end = 0;
+            }
+        }
+        self.record.volume = how.volume;
+        self.record.generation = how.generation;
+        self.record.mtime_ns = how.mtime_ns;
+        self.record.volatile = how.volatile;
+        self.allocated.clear();
+        self.freed.clear();
+        self.written.clear();
+    }
+}
+
+/// Space of the data region, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+    /// Freed, and reusable once flushes have covered the freeing.
+    pub pending_bytes: u64,
+}
+
+pub struct BlockStore<D> {
+    device: Arc<D>,
+    region: Region,
+    alloc: Allocator,
+    /// Written since the last flush began.
+    dirty: bool,
+}
+
+impl<D: BlockDevice> BlockStore<D> {
+    /// A store over `region` with all blocks free; the owner then loads the bitmaps.
+    pub(crate) fn new(device: Arc<D>, region: Region) -> BlockStore<D> {
+        let blocks = region.len / u64::from(BLOCK_BYTES);
+        BlockStore {
+            device,
+            region,
+            alloc: Allocator::new(blocks),
+            dirty: false,
+        }
+    }
+
+    pub fn space(&self) -> Space {
+        let bytes = u64::from(BLOCK_BYTES);
+        Space {
+            total_bytes: self.region.len / bytes * bytes,
+            free_bytes: self.alloc.free_blocks() * bytes,
+            pending_bytes: self.alloc.pending_blocks() * bytes,
+        }
+    }
+
+    pub(crate) fn device(&self) -> &Arc<D> {
+        &self.device
+    }
+
+    pub(crate) fn alloc(&mut self) -> &mut Allocator {
+        &mut self.alloc
+    }
+
+    /// A flush that begins now covers everything written so far.
+    pub(crate) fn take_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.dirty)
+    }
+
+    pub(crate) fn waits_for_barrier(&self) -> bool {
+        self.alloc.waits_for_barrier()
+    }
+
+    /// Gives back what a change that will not be logged had taken.
+    pub fn abandon(&mut self, change: &mut ChunkChange) {
+        for extent in change.allocated.drain(..) {
+            self.alloc.release(extent);
+        }
+        change.freed.clear();
+        change.written.clear();
+    }
+
+    fn device_offset(&self, block: u64) -> u64 {
+        self.region.offset + block * u64::from(BLOCK_BYTES)
+    }
+
+    /// Whether an extent lies inside the data region.
+    pub(crate) fn contains(&self, extent: DeviceExtent) -> bool {
+        let blocks = self.region.len / u64::from(BLOCK_BYTES);
+        extent
+            .block
+            .checked_add(u64::from(extent.blocks))
+            .is_some_and(|until| until <= blocks)
+    }
+
+    /// Whether the blocks `first..first + blocks` of a chunk hold what the record's checksums
+    /// say. Unreadable counts as no. Replay asks this for entries past the last barrier.
+    pub(crate) fn holds(&self, record: &ChunkRecord, first: u32, blocks: u32) -> bool {
+        let mut buffer = [0; BLOCK_BYTES as usize];
+        (first..first.saturating_add(blocks)).all(|block| {
+            let Some((device_block, crc)) = record.locate(block) else {
+                return false;
+            };
+            let covered = &mut buffer[..record.committed_in(block) as usize];
+            let at = self.device_offset(device_block);
+            self.device.read_at(covered, at).is_ok() && crc::crc32c(covered) == crc
+        })
+    }
+}

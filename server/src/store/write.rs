@@ -1,0 +1,339 @@
+//! Writing a chunk: copy-on-write to fresh blocks, in place only past the committed length.
+//!
+//! What must stay true: no byte that a record's checksum covers is ever overwritten while that
+//! record could come back after a power cut. A block that is covered in part is therefore written
+//! anew as a whole, from its verified old bytes and the new ones; only a pure append continues in
+//! the last block, whose checksum covers nothing past the committed length.
+
+use std::io::IoSlice;
+
+use smallvec::SmallVec;
+
+use super::chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, DeviceExtent};
+use super::{BlockStore, ChunkChange, ChunkName, StoreError, WriteAs, crc};
+use crate::env::BlockDevice;
+
+const BLOCK: usize = BLOCK_BYTES as usize;
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
+
+type Slices<'a> = SmallVec<[IoSlice<'a>; 16]>;
+
+/// Bytes in pieces, taken from the front.
+#[derive(Clone)]
+struct Pieces<'a, 'b> {
+    slices: &'b [IoSlice<'a>],
+    /// Already taken from the first slice.
+    taken: usize,
+}
+
+impl<'a, 'b> Pieces<'a, 'b> {
+    fn new(slices: &'b [IoSlice<'a>]) -> Pieces<'a, 'b> {
+        Pieces { slices, taken: 0 }
+    }
+
+    /// The next `len` bytes, in as many slices as they come. They must be there.
+    fn take(&mut self, mut len: usize, mut each: impl FnMut(&'b [u8])) {
+        while len > 0 {
+            let slice = &self.slices[0][self.taken..];
+            let taken = slice.len().min(len);
+            if taken > 0 {
+                each(&slice[..taken]);
+            }
+            len -= taken;
+            self.taken += taken;
+            if taken == slice.len() {
+                self.slices = &self.slices[1..];
+                self.taken = 0;
+            }
+        }
+    }
+}
+
+impl<D: BlockDevice> BlockStore<D> {
+    /// Writes `data` at `offset` of a chunk whose record is `old` (`None`: it has none yet). The
+    /// data is on the device when this returns; `out` holds the new record, to be logged now.
+    /// After an error `out` holds nothing.
+    pub fn write(
+        &mut self,
+        name: ChunkName,
+        old: Option<&ChunkRecord>,
+        offset: u32,
+        data: &[IoSlice<'_>],
+        how: WriteAs,
+        out: &mut ChunkChange,
+    ) -> Result<(), StoreError> {
+        let len: usize = data.iter().map(|d| d.len()).sum();
+        let end = end_of(offset, len)?;
+        out.begin(old, how);
+        self.dirty = true;
+        let mut data = Pieces::new(data);
+        let result = self
+            .append_in_place(offset, end, &mut data, out)
+            .and_then(|at| match at < end {
+                true => self.write_fresh(name, (at, end), &mut data, out),
+                false => Ok(()),
+            });
+        self.settle(result, out)
+    }
+
+    /// Cuts a chunk to `len` bytes. Also installs `how.generation` where nothing is cut.
+    pub fn truncate(
+        &mut self,
+        name: ChunkName,
+        old: &ChunkRecord,
+        len: u32,
+        how: WriteAs,
+        out: &mut ChunkChange,
+    ) -> Result<(), StoreError> {
+        out.begin(Some(old), how);
+        if len >= old.end {
+            return Ok(());
+        }
+        self.dirty = true;
+        let result = self.cut(name, len, out);
+        self.settle(result, out)
+    }
+
+    fn cut(&mut self, name: ChunkName, len: u32, out: &mut ChunkChange) -> Result<(), StoreError> {
+        let record = &mut out.record;
+        record.remove(len.div_ceil(BLOCK_BYTES), u32::MAX, &mut out.freed);
+        let block = len / BLOCK_BYTES;
+        let kept = (len % BLOCK_BYTES) as usize;
+        let mut last = [0; BLOCK];
+        let cow = kept > 0 && record.locate(block).is_some();
+        if cow {
+            // The part that is kept moves: appends may go over the rest of its block later, which
+            // the old record still covers.
+            self.read_block(name, record, block, &mut last)?;
+        }
+        record.end = len;
+        if cow {
+            let slices = [IoSlice::new(&last[..kept])];
+            let span = (block * BLOCK_BYTES, len);
+            self.write_fresh(name, span, &mut Pieces::new(&slices), out)?;
+        }
+        Ok(())
+    }
+
+    /// Makes `len` bytes from `offset` on zeros, and gives whole blocks back. The committed
+    /// length stays.
+    pub fn punch(
+        &mut self,
+        name: ChunkName,
+        old: &ChunkRecord,
+        offset: u32,
+        len: u32,
+        how: WriteAs,
+        out: &mut ChunkChange,
+    ) -> Result<(), StoreError> {
+        out.begin(Some(old), how);
+        let until = offset.saturating_add(len).min(old.end);
+        if offset >= until {
+            return Ok(());
+        }
+        self.dirty = true;
+        let result = self.zero(name, (offset, until), out);
+        self.settle(result, out)
+    }
+
+    fn zero(
+        &mut self,
+        name: ChunkName,
+        (from, until): (u32, u32),
+        out: &mut ChunkChange,
+    ) -> Result<(), StoreError> {
+        let first_whole = from.div_ceil(BLOCK_BYTES);
+        // The last block is whole if all that is committed of it goes.
+        let until_whole = match until == out.record.end {
+            true => until.div_ceil(BLOCK_BYTES),
+            false => until / BLOCK_BYTES,
+        };
+        if first_whole < until_whole {
+            let freed = &mut out.freed;
+            out.record.remove(first_whole, until_whole, freed);
+        }
+        let head = (from, until.min(first_whole * BLOCK_BYTES));
+        let tail = (from.max(until_whole * BLOCK_BYTES).max(head.1), until);
+        for (from, until) in [head, tail] {
+            if from < until && out.record.locate(from / BLOCK_BYTES).is_some() {
+                let slices = [IoSlice::new(&ZEROS[..(until - from) as usize])];
+                self.write_fresh(name, (from, until), &mut Pieces::new(&slices), out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(
+        &mut self,
+        result: Result<(), StoreError>,
+        out: &mut ChunkChange,
+    ) -> Result<(), StoreError> {
+        if result.is_err() {
+            self.abandon(out);
+        }
+        result
+    }
+
+    /// If the write begins at or past the committed length, and that lies inside an allocated
+    /// block: continues there in place, with zeros up to `offset`. Returns where to go on.
+    fn append_in_place(
+        &mut self,
+        offset: u32,
+        end: u32,
+        data: &mut Pieces<'_, '_>,
+        out: &mut ChunkChange,
+    ) -> Result<u32, StoreError> {
+        let committed = out.record.end;
+        let block = committed / BLOCK_BYTES;
+        if offset < committed || end <= committed || committed % BLOCK_BYTES == 0 {
+            return Ok(offset);
+        }
+        let Some((device_block, old_crc)) = out.record.locate(block) else {
+            return Ok(offset);
+        };
+        let block_end = (block + 1) * BLOCK_BYTES;
+        let zeros = (offset.min(block_end) - committed) as usize;
+        let taken = end.min(block_end).saturating_sub(offset.min(block_end)) as usize;
+        let mut slices = Slices::new();
+        slices.push(IoSlice::new(&ZEROS[..zeros]));
+        let mut crc = crc::extend(old_crc, &ZEROS[..zeros]);
+        data.take(taken, |piece| {
+            crc = crc::extend(crc, piece);
+            slices.push(IoSlice::new(piece));
+        });
+        let at = self.device_offset(device_block) + u64::from(committed % BLOCK_BYTES);
+        self.device
+            .write_at(&slices, at)
+            .map_err(StoreError::io(self.device.name()))?;
+        out.record.set_crc(block, crc);
+        out.record.end = offset.min(block_end) + taken as u32;
+        out.written.push((block, 1));
+        Ok(offset + taken as u32)
+    }
+
+    /// Writes the bytes `from..until` of the chunk (not none) to fresh blocks; what those blocks
+    /// hold besides is taken along.
+    fn write_fresh(
+        &mut self,
+        name: ChunkName,
+        (from, until): (u32, u32),
+        data: &mut Pieces<'_, '_>,
+        out: &mut ChunkChange,
+    ) -> Result<(), StoreError> {
+        let record = &mut out.record;
+        let (first, last) = (from / BLOCK_BYTES, (until - 1) / BLOCK_BYTES);
+        let (before, after) = (
+            (from % BLOCK_BYTES) as usize,
+            (until % BLOCK_BYTES) as usize,
+        );
+        let (mut head, mut tail) = ([0; BLOCK], [0; BLOCK]);
+        if before > 0 {
+            self.read_block(name, record, first, &mut head)?;
+        }
+        if after > 0 && until < record.end {
+            self.read_block(name, record, last, &mut tail)?;
+        }
+        let mut slices = Slices::new();
+        slices.push(IoSlice::new(&head[..before]));
+        data.take((until - from) as usize, |piece| {
+            slices.push(IoSlice::new(piece))
+        });
+        if after > 0 {
+            slices.push(IoSlice::new(&tail[after..]));
+        }
+        record.end = record.end.max(until);
+        record.remove(first, last + 1, &mut out.freed);
+
+        let goal = first
+            .checked_sub(1)
+            .and_then(|previous| record.locate(previous))
+            .map(|(device_block, _)| device_block + 1);
+        let begun = out.allocated.len();
+        let blocks = last + 1 - first;
+        if !self.alloc.allocate(blocks, goal, &mut out.allocated) {
+            return Err(StoreError::Full);
+        }
+        self.write_extents(&out.allocated[begun..], &slices)?;
+
+        let crcs = checksums(
+            Pieces::new(&slices),
+            blocks,
+            record.committed_in(last) as usize,
+        );
+        let mut at = first;
+        for extent in &out.allocated[begun..] {
+            let index = (at - first) as usize;
+            let placed = ChunkExtent {
+                first: at,
+                blocks: extent.blocks,
+                device_block: extent.block,
+            };
+            record.insert(placed, &crcs[index..index + extent.blocks as usize]);
+            at += extent.blocks;
+        }
+        out.written.push((first, blocks));
+        Ok(())
+    }
+
+    fn write_extents(
+        &self,
+        extents: &[DeviceExtent],
+        slices: &[IoSlice<'_>],
+    ) -> Result<(), StoreError> {
+        let failed = || StoreError::io(self.device.name());
+        if let [extent] = extents {
+            let at = self.device_offset(extent.block);
+            return self.device.write_at(slices, at).map_err(failed());
+        }
+        let mut pieces = Pieces::new(slices);
+        for extent in extents {
+            let mut own = Slices::new();
+            let len = extent.blocks as usize * BLOCK;
+            pieces.take(len, |piece| own.push(IoSlice::new(piece)));
+            let at = self.device_offset(extent.block);
+            self.device.write_at(&own, at).map_err(failed())?;
+        }
+        Ok(())
+    }
+
+    /// The committed bytes of one block, verified; the rest of `out`, zeros before, stays so.
+    fn read_block(
+        &self,
+        name: ChunkName,
+        record: &ChunkRecord,
+        block: u32,
+        out: &mut [u8; BLOCK],
+    ) -> Result<(), StoreError> {
+        let Some((device_block, crc)) = record.locate(block) else {
+            return Ok(());
+        };
+        let covered = &mut out[..record.committed_in(block) as usize];
+        self.read_verified((name, block, device_block), &[crc], covered)
+    }
+}
+
+/// A checksum for each of `blocks` blocks; that of the last one covers `last` bytes.
+fn checksums(mut pieces: Pieces<'_, '_>, blocks: u32, last: usize) -> SmallVec<[u32; 256]> {
+    (0..blocks)
+        .map(|block| {
+            let covered = if block + 1 == blocks { last } else { BLOCK };
+            let mut crc = None;
+            pieces.take(covered, |piece| {
+                crc = Some(match crc {
+                    None => crc::crc32c(piece),
+                    Some(crc) => crc::extend(crc, piece),
+                });
+            });
+            crc.unwrap_or(0)
+        })
+        .collect()
+}
+
+/// The end of a write, if a chunk can be that long.
+fn end_of(offset: u32, len: usize) -> Result<u32, StoreError> {
+    u32::try_from(len)
+        .ok()
+        .and_then(|len| offset.checked_add(len))
+        .filter(|&end| end <= CHUNK_MAX_BYTES)
+        .ok_or(StoreError::TooLarge)
+}
