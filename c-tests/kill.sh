@@ -29,8 +29,9 @@ wait_for() {
     until "$@" >/dev/null 2>&1; do
         left=$((left - 1))
         [ $left -gt 0 ] || return 1
-        read -rt 0.05 <> <(:)
+        sleep 0.05
     done
+    return 0
 }
 
 passed=0 failed=0
