@@ -4,11 +4,11 @@
 //! [`serve`] speaks to the world, [`config`] says what to run with, [`daemon`] puts them together.
 //! Clients and servers keep working from their last ring while no manager runs.
 
+pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod logging;
 pub mod names;
-pub mod rpc;
 pub mod serve;
 pub mod state;
 pub mod store;

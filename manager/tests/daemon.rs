@@ -2,19 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "the failure is the message of a test")]
 
-use sealfs_manager::rpc;
 use sealfs_protocol::attr::Layout;
 use sealfs_protocol::manager::{
     ClusterState, Durability, ManagerReply, ManagerRequest, Usage, Volume,
 };
 use sealfs_protocol::{Incarnation, VolumeId};
-use sealfs_transport::Url;
+use sealfs_transport::{Url, rpc};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE_MS: u32 = 10_000;
 
 /// A running daemon that dies with the test.
 struct Manager {
@@ -42,7 +41,7 @@ impl Manager {
     }
 
     fn ask(&self, request: &ManagerRequest) -> ManagerReply {
-        rpc::call(&self.url, request, DEADLINE).unwrap()
+        rpc::manager(&self.url, request, DEADLINE_MS).unwrap()
     }
 
     fn state(&self) -> ClusterState {
@@ -157,7 +156,8 @@ fn garbage_costs_its_sender_the_connection_and_nobody_else_anything() {
     let dir = tempfile::tempdir().unwrap();
     let manager = Manager::start(dir.path());
     let mut peer = std::net::TcpStream::connect(manager.url.address).unwrap();
-    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    peer.set_read_timeout(Some(Duration::from_millis(DEADLINE_MS.into())))
+        .unwrap();
     peer.write_all(&[0x5a; 400]).unwrap();
     let closed = matches!(peer.read(&mut [0; 16]), Ok(0) | Err(_));
     assert!(closed);
