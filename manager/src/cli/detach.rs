@@ -5,15 +5,14 @@
 //! alive by a daemon.
 //!
 //! # Safety
-//! Descriptors are closed by number right before exec, when nothing in this process uses them.
+//! Descriptors are marked to be closed by exec, by number; none is closed under its owner.
 
-#![allow(
-    unsafe_code,
-    reason = "inherited descriptors have no owner that could close them"
-)]
+#![allow(unsafe_code, reason = "inherited descriptors are known by number only")]
 
 use super::Fail;
 use clap::Args;
+use rustix::fd::BorrowedFd;
+use rustix::io::FdFlags;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -34,9 +33,10 @@ pub fn run(args: Detach) -> Result<u8, Fail> {
         .filter(|n| *n > 2)
         .collect();
     for number in numbers {
-        // SAFETY: nothing here uses an inherited descriptor, and the one of the listing above is
-        // closed already; exec follows.
-        unsafe { rustix::io::close(number) };
+        // SAFETY: the number is used for this call only; one that was closed since the listing
+        // gives EBADF.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC);
     }
     let program = &args.command[0];
     let error = Command::new(program).args(&args.command[1..]).exec();

@@ -164,7 +164,8 @@ impl Starting<'_> {
             file.seek(SeekFrom::Start(self.log_start))?;
             file.read_to_string(&mut text)
         });
-        let last = text.lines().rfind(|line| !line.trim().is_empty());
+        let own = |line: &&str| line.starts_with("sealfs-");
+        let last = text.lines().rfind(own).or_else(|| text.lines().next_back());
         match (read, last) {
             (Ok(_), Some(line)) => format!("{}: did not start: {line}", self.daemon.name),
             _ => format!(
