@@ -171,9 +171,10 @@ impl Group {
     }
 
     fn freed(&mut self, extent: DeviceExtent, volatile: bool) {
-        self.bytes.push(match volatile {
-            true => TAG_FREED_VOLATILE,
-            false => TAG_FREED,
+        self.bytes.push(if volatile {
+            TAG_FREED_VOLATILE
+        } else {
+            TAG_FREED
         });
         self.extent(extent);
     }

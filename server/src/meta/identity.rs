@@ -186,16 +186,12 @@ fn plan<D: BlockDevice>(
         })
     };
     let asked = options.log_bytes.map(|b| align(b).max(LOG_MIN_BYTES));
-    let (log_device, log_bytes) = match log {
-        Some(log) => (log, asked.unwrap_or_else(|| usable(log))),
-        None => {
-            let share = align(usable(data) / 16);
-            let share = share.clamp(LOG_DEFAULT_MIN_BYTES, LOG_DEFAULT_MAX_BYTES);
-            (data, asked.unwrap_or(share))
-        }
-    };
-    if log.is_some() && (usable(log_device) < log_bytes || log_bytes < LOG_MIN_BYTES) {
-        return too_small(log_device, log_bytes.max(LOG_MIN_BYTES));
+    let share = align(usable(data) / 16).clamp(LOG_DEFAULT_MIN_BYTES, LOG_DEFAULT_MAX_BYTES);
+    let log_bytes = asked.unwrap_or_else(|| log.map_or(share, usable));
+    if let Some(log) = log
+        && (usable(log) < log_bytes || log_bytes < LOG_MIN_BYTES)
+    {
+        return too_small(log, log_bytes.max(LOG_MIN_BYTES));
     }
     let before_data = if log.is_none() { log_bytes } else { 0 };
     if usable(data) < before_data + DATA_MIN_BYTES {

@@ -26,10 +26,9 @@ pub struct FlushDone {
 impl<D: BlockDevice> FlushJob<D> {
     pub fn run(self) -> FlushDone {
         let data = self.data.filter(|data| !Arc::ptr_eq(data, &self.log));
-        let devices = data.iter().chain([&self.log]);
+        let mut devices = data.iter().chain([&self.log]);
         let result = devices
-            .map(|device| device.flush().map_err(|e| (device.name().to_owned(), e)))
-            .collect();
+            .try_for_each(|device| device.flush().map_err(|e| (device.name().to_owned(), e)));
         FlushDone {
             through: self.through,
             result,

@@ -206,9 +206,10 @@ impl<D: BlockDevice> Log<D> {
         if self.queue.is_empty() {
             return Ok(());
         }
-        let padding = match self.filled < self.tail {
-            true => self.tail.next_multiple_of(PAGE_BYTES) - self.tail,
-            false => 0,
+        let padding = if self.filled < self.tail {
+            self.tail.next_multiple_of(PAGE_BYTES) - self.tail
+        } else {
+            0
         };
         let zeros = &ZEROS[..padding as usize];
         write_circular(
@@ -237,9 +238,10 @@ fn write_circular<D: BlockDevice>(
     let before_end = ((region.len - start) as usize).min(bytes.len());
     let (first, second) = bytes.split_at(before_end);
     // The region's end is a page boundary: the padding never crosses it.
-    let (pad_first, pad_second): (&[u8], &[u8]) = match second.is_empty() {
-        true => (padding, &[]),
-        false => (&[], padding),
+    let (pad_first, pad_second): (&[u8], &[u8]) = if second.is_empty() {
+        (padding, &[])
+    } else {
+        (&[], padding)
     };
     let slices = [IoSlice::new(first), IoSlice::new(pad_first)];
     device.write_at(&slices, region.offset + start)?;

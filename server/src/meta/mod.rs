@@ -150,9 +150,10 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
         }
         self.scan_with(db, from, until, |key, value| {
             found.push((Key::from_slice(key), value.to_vec()));
-            match found.len() < limit {
-                true => ControlFlow::Continue(()),
-                false => ControlFlow::Break(()),
+            if found.len() < limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
         })?;
         Ok(found)

@@ -47,21 +47,18 @@ impl Generation {
     pub fn set(&mut self, db: Db, key: &[u8], value: Option<&[u8]>) {
         let value: Value = value.map(Box::from);
         self.bytes += value.as_ref().map_or(0, |v| v.len());
-        match self.tables[db as usize].get_mut(key) {
-            Some(slot) => {
-                self.bytes -= slot.as_ref().map_or(0, |old| old.len());
-                *slot = value;
-            }
-            None => {
-                self.bytes += key.len() + ENTRY_OVERHEAD_BYTES;
-                self.tables[db as usize].insert(Key::from_slice(key), value);
-            }
+        if let Some(slot) = self.tables[db as usize].get_mut(key) {
+            self.bytes -= slot.as_ref().map_or(0, |old| old.len());
+            *slot = value;
+        } else {
+            self.bytes += key.len() + ENTRY_OVERHEAD_BYTES;
+            self.tables[db as usize].insert(Key::from_slice(key), value);
         }
     }
 
-    /// `Some(None)` for a key that is deleted here.
-    fn get(&self, db: Db, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.tables[db as usize].get(key).map(Option::as_deref)
+    /// What this generation says of a key, if anything: a value, or `None` if it is deleted.
+    fn get(&self, db: Db, key: &[u8]) -> Option<&Value> {
+        self.tables[db as usize].get(key)
     }
 
     fn range(&self, db: Db, from: &[u8], until: &[u8]) -> Range<'_, Key, Value> {
@@ -102,10 +99,10 @@ impl Overlay {
 
     pub fn get<'a, K: Kv>(&'a self, kv: &'a K, db: Db, key: &[u8]) -> io::Result<Option<&'a [u8]>> {
         if let Some(value) = self.active.get(db, key) {
-            return Ok(value);
+            return Ok(value.as_deref());
         }
         if let Some(value) = self.frozen.as_ref().and_then(|f| f.get(db, key)) {
-            return Ok(value);
+            return Ok(value.as_deref());
         }
         kv.get(db, key)
     }
@@ -192,7 +189,7 @@ impl Overlay {
 fn set_bits(bitmap: &mut [u8], mut bits: std::ops::Range<usize>, set: bool) {
     while !bits.is_empty() {
         let at = bits.start;
-        if at % 8 == 0 && bits.len() >= 8 {
+        if at.is_multiple_of(8) && bits.len() >= 8 {
             let bytes = at / 8..bits.end / 8;
             bits.start = bytes.end * 8;
             bitmap[bytes].fill(if set { 0xff } else { 0 });

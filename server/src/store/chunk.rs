@@ -206,8 +206,7 @@ impl ChunkRecord {
                 blocks: e.until() - cut_until,
                 device_block: e.device_block + u64::from(cut_until - e.first),
             });
-            self.extents
-                .splice(i..=i, before.into_iter().chain(after.into_iter()));
+            self.extents.splice(i..=i, before.into_iter().chain(after));
             i += usize::from(before.is_some()) + usize::from(after.is_some());
         }
     }

@@ -72,13 +72,13 @@ pub struct ChunkChange {
 
 impl ChunkChange {
     fn begin(&mut self, old: Option<&ChunkRecord>, how: WriteAs) {
-        match old {
-            Some(old) => self.record.clone_from(old),
-            None => {
-                self.record.extents.clear();
-                self.record.crcs.clear();
-                self.record.end = 0;
-            }
+        self.record.extents.clear();
+        self.record.crcs.clear();
+        self.record.end = 0;
+        if let Some(old) = old {
+            self.record.extents.extend_from_slice(&old.extents);
+            self.record.crcs.extend_from_slice(&old.crcs);
+            self.record.end = old.end;
         }
         self.record.volume = how.volume;
         self.record.generation = how.generation;

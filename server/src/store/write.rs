@@ -69,10 +69,7 @@ impl<D: BlockDevice> BlockStore<D> {
         let mut data = Pieces::new(data);
         let result = self
             .append_in_place(offset, end, &mut data, out)
-            .and_then(|at| match at < end {
-                true => self.write_fresh(name, (at, end), &mut data, out),
-                false => Ok(()),
-            });
+            .and_then(|at| self.write_fresh(name, (at, end), &mut data, out));
         self.settle(result, out)
     }
 
@@ -144,9 +141,10 @@ impl<D: BlockDevice> BlockStore<D> {
     ) -> Result<(), StoreError> {
         let first_whole = from.div_ceil(BLOCK_BYTES);
         // The last block is whole if all that is committed of it goes.
-        let until_whole = match until == out.record.end {
-            true => until.div_ceil(BLOCK_BYTES),
-            false => until / BLOCK_BYTES,
+        let until_whole = if until == out.record.end {
+            until.div_ceil(BLOCK_BYTES)
+        } else {
+            until / BLOCK_BYTES
         };
         if first_whole < until_whole {
             let freed = &mut out.freed;
@@ -185,7 +183,7 @@ impl<D: BlockDevice> BlockStore<D> {
     ) -> Result<u32, StoreError> {
         let committed = out.record.end;
         let block = committed / BLOCK_BYTES;
-        if offset < committed || end <= committed || committed % BLOCK_BYTES == 0 {
+        if offset < committed || end <= committed || committed.is_multiple_of(BLOCK_BYTES) {
             return Ok(offset);
         }
         let Some((device_block, old_crc)) = out.record.locate(block) else {
@@ -211,8 +209,8 @@ impl<D: BlockDevice> BlockStore<D> {
         Ok(offset + taken as u32)
     }
 
-    /// Writes the bytes `from..until` of the chunk (not none) to fresh blocks; what those blocks
-    /// hold besides is taken along.
+    /// Writes the bytes `from..until` of the chunk to fresh blocks; what those blocks hold besides
+    /// is taken along.
     fn write_fresh(
         &mut self,
         name: ChunkName,
@@ -220,6 +218,9 @@ impl<D: BlockDevice> BlockStore<D> {
         data: &mut Pieces<'_, '_>,
         out: &mut ChunkChange,
     ) -> Result<(), StoreError> {
+        if from >= until {
+            return Ok(());
+        }
         let record = &mut out.record;
         let (first, last) = (from / BLOCK_BYTES, (until - 1) / BLOCK_BYTES);
         let (before, after) = (
@@ -236,7 +237,7 @@ impl<D: BlockDevice> BlockStore<D> {
         let mut slices = Slices::new();
         slices.push(IoSlice::new(&head[..before]));
         data.take((until - from) as usize, |piece| {
-            slices.push(IoSlice::new(piece))
+            slices.push(IoSlice::new(piece));
         });
         if after > 0 {
             slices.push(IoSlice::new(&tail[after..]));
