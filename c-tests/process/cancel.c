@@ -4,10 +4,12 @@
 static int pipe_fds[2], started[2], file;
 static volatile int cleaned;
 
+static const char *cleaned_what;
+
 static void clean(void *what)
 {
     cleaned++;
-    printf("cleanup of %s\n", (char *)what);
+    cleaned_what = what;
 }
 
 static void *blocked_in_read(void *unused)
@@ -56,7 +58,7 @@ static void cancelled(const char *label, void *(*function)(void *))
     nanosleep(&pause, NULL);
     TE(pthread_cancel(thread));
     TE(pthread_join(thread, &result));
-    printf("%s: cancelled %d\n", label, result == PTHREAD_CANCELED);
+    printf("%s: cancelled %d, cleanup of %s\n", label, result == PTHREAD_CANCELED, cleaned_what);
 }
 
 static void test(void)
