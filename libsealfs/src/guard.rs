@@ -22,7 +22,7 @@ pub struct Efault;
 const USER_END: usize = 0x7fff_ffff_f000;
 
 /// True while faults inside the routines are caught.
-static CATCHING: AtomicBool = AtomicBool::new(false);
+pub static CATCHING: AtomicBool = AtomicBool::new(false);
 
 /// Tells whether our fault handler stands.
 pub fn set_catching(catching: bool) {

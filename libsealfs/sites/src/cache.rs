@@ -130,7 +130,10 @@ fn prepared(object: PathBuf, image: PathBuf, footer: &Footer) -> Prepared {
 
 /// A build-id as people write it.
 pub fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('?');
+    id.iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 /// Where the image of the object with this build-id lies.

@@ -28,9 +28,9 @@ impl Scan {
         let text = elf.text()?;
         let mut starts = elf.function_starts();
         let ranges = elf.code_ranges(&text);
-        starts
-            .iter_mut()
-            .for_each(|start| *start += early_byte(elf, *start));
+        for start in &mut starts {
+            *start += early_byte(elf, *start);
+        }
         starts.extend(ranges.iter().map(|(from, _)| *from));
         starts.sort_unstable();
         starts.dedup();

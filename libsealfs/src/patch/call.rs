@@ -1,5 +1,6 @@
 //! One intercepted system call, as the kernel would have seen it, and what became of it.
 
+pub use super::signals::native_unmasked;
 use crate::sys;
 
 /// A system call by number with its six arguments in the kernel's order.

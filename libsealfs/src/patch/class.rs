@@ -4,8 +4,13 @@
 //!
 //! What must stay true: a byte says *native* only while that is certain. Everything unknown goes
 //! to the dispatcher.
+//!
+//! # Safety
+//! The one cell that is not an atomic is written by the constructor, before anyone reads it.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use crate::interpose::CLASSES;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// Descriptors below this number have a byte of their own; numbers beyond go to the dispatcher.
 pub const FD_CLASSES: usize = 65536;
@@ -42,7 +47,31 @@ pub enum Class {
     Map = 6,
     /// Native until [`TOUCHED`] is raised, then as `Always`.
     WhenTouched = 7,
+    /// As `Fd`; a native descriptor's byte becomes unknown before the kernel closes it.
+    Close = 8,
+    /// `rt_sigaction`: native but for SIGSEGV and SIGBUS, which `sigaction` answers for.
+    SignalAction = 9,
+    /// The end of a thread: gives its private stack back, then native.
+    ThreadExit = 10,
 }
+
+/// The class of each number: the dispatcher's list, and the three that are this module's own.
+pub static NUMBER_CLASS: [u8; NUMBER_CLASSES] = {
+    let mut table = [Class::Native as u8; NUMBER_CLASSES];
+    let mut index = 0;
+    while index < CLASSES.len() {
+        table[CLASSES[index].0 as usize] = CLASSES[index].1 as u8;
+        index += 1;
+    }
+    table[libc::SYS_close as usize] = Class::Close as u8;
+    table[libc::SYS_rt_sigaction as usize] = Class::SignalAction as u8;
+    table[libc::SYS_exit as usize] = Class::ThreadExit as u8;
+    #[cfg(feature = "selftest")]
+    {
+        table[super::selftest::NUMBER as usize] = Class::Always as u8;
+    }
+    table
+};
 
 /// Raised for good when a descriptor or working directory of ours may exist in this process.
 pub static TOUCHED: AtomicBool = AtomicBool::new(false);
@@ -50,6 +79,33 @@ pub static TOUCHED: AtomicBool = AtomicBool::new(false);
 /// True while the working directory may be ours, or may lie above the mount point: relative paths
 /// then always go to the dispatcher.
 pub static CWD_SPECIAL: AtomicBool = AtomicBool::new(true);
+
+/// The mount's last component, which the entry looks for in paths. Written once, by the constructor.
+pub static MOUNT_NAME: MountName = MountName(UnsafeCell::new([0; NAME_MAX + 1]));
+/// Length of [`MOUNT_NAME`].
+pub static MOUNT_NAME_BYTES: AtomicUsize = AtomicUsize::new(0);
+const NAME_MAX: usize = 255;
+
+/// Room for one name. The entry reads it as plain bytes.
+#[repr(transparent)]
+pub struct MountName(UnsafeCell<[u8; NAME_MAX + 1]>);
+
+// SAFETY: written before any call is intercepted, only read afterwards.
+unsafe impl Sync for MountName {}
+
+/// Takes the name from the mount's absolute path. False when there is none to take.
+pub fn set_mount(path: &[u8]) -> bool {
+    let name = path
+        .rsplit(|byte| *byte == b'/')
+        .find(|part| !part.is_empty());
+    let Some(name) = name.filter(|name| name.len() <= NAME_MAX && path[0] == b'/') else {
+        return false;
+    };
+    // SAFETY: the constructor is alone.
+    unsafe { (&mut *MOUNT_NAME.0.get())[..name.len()].copy_from_slice(name) };
+    MOUNT_NAME_BYTES.store(name.len(), Relaxed);
+    true
+}
 
 /// True once the program has put itself under seccomp: from then on no system call is issued that
 /// the program did not ask for, unless the call is ours.
