@@ -10,7 +10,7 @@
 use super::arena::{Arena, ManagerIndex};
 use super::memory::{MappedMemory, Table};
 use super::runtime::Runtime;
-use super::sys::Result;
+use super::sys::{self, Result};
 use core::sync::atomic::Ordering;
 use sealfs_protocol::{Errno, InodeId, VolumeId};
 
@@ -130,4 +130,32 @@ fn key_of(entry: &MappedMemory, word: u64) -> FileKey {
         volume: VolumeId(entry.volume.load(Ordering::Relaxed) as u32),
         ino: InodeId(entry.ino.load(Ordering::Relaxed)),
     }
+}
+
+/// Bytes compared at a time.
+const OVERLAY_BYTES: usize = 4096;
+
+/// Puts into `bytes`, which the servers gave for `offset`, what mappings have changed since: where the
+/// memory of a mapped file differs from its pristine copy, the memory is newer.
+pub fn overlay(bytes_fd: i32, pristine_fd: i32, offset: u64, bytes: &mut [u8]) -> Result<()> {
+    let mut at = offset;
+    for part in bytes.chunks_mut(OVERLAY_BYTES) {
+        let (mut now, mut before) = ([0u8; OVERLAY_BYTES], [0u8; OVERLAY_BYTES]);
+        let have = sys::read_at(bytes_fd, at, &mut now[..part.len()])?;
+        let _ = sys::read_at(pristine_fd, at, &mut before[..part.len()])?;
+        for (i, byte) in part.iter_mut().enumerate().take(have) {
+            if now[i] != before[i] {
+                *byte = now[i];
+            }
+        }
+        at += part.len() as u64;
+    }
+    Ok(())
+}
+
+/// A write(2) to a mapped file, before the same bytes go to the servers: memory first, pristine copy
+/// second, so that a write-back that runs meanwhile can at worst write them once more.
+pub fn write_through(bytes_fd: i32, pristine_fd: i32, offset: u64, bytes: &[u8]) -> Result<()> {
+    sys::write_at(bytes_fd, offset, bytes)?;
+    sys::write_at(pristine_fd, offset, bytes)
 }

@@ -183,7 +183,7 @@ const _: () = assert!(MAPPED_AT + MAPPED_MAX as usize * 64 <= SLOTS_AT);
 /// The arena file, mapped; unmapped when dropped.
 #[derive(Debug)]
 pub struct Mapping {
-    base: *mut u8,
+    base: *mut Header,
     /// Inode number of the file on its tmpfs: growth makes sure that the path still means it.
     inode: u64,
 }
@@ -223,7 +223,7 @@ impl Mapping {
 
     pub fn header(&self) -> &Header {
         // SAFETY: page-aligned, backed since creation, atomics only.
-        unsafe { &*self.base.cast::<Header>() }
+        unsafe { &*self.base }
     }
 
     /// The entry, or `None` beyond what is backed.
@@ -235,7 +235,7 @@ impl Mapping {
         }
         // SAFETY: within the mapping (index < most), aligned (offsets and sizes are multiples of
         // 64), backed (index < capacity), atomics only.
-        Some(unsafe { &*self.base.add(at + index as usize * bytes).cast::<T>() })
+        Some(unsafe { &*self.base.byte_add(at + index as usize * bytes).cast::<T>() })
     }
 
     pub fn process(&self, index: u32) -> Option<&ProcessMemory> {

@@ -23,6 +23,9 @@
 //!   description, so that it can never lock another file that got the number; after dropping the
 //!   duplicate it looks whether the descriptor is still there and says so.
 //! - *The bit is read after the close*, by the closer: a fork before the close has set it before.
+//! - *Another thread looks at the descriptor* (fstat) while it is closed: the kernel holds the
+//!   description for that moment, and the test may fail though nobody is left. It is tried a few
+//!   times; what slips through is found by the keeper.
 //! - *exec and kill* close descriptors without a word: the keeper tests shared slots when a process
 //!   registered again or ended, and takes unshared ones of an ended process at once.
 
@@ -45,6 +48,9 @@ const TAG_MASK: u64 = (1 << 38) - 1;
 const DIRECTORY_MODE: u32 = 0o500;
 /// How long `mark_shared` waits for a test that holds the lock, in ms.
 const SHARE_MAX_MS: u64 = 5_000;
+
+/// Tries of the lock in a test for the last closer.
+const PROBES: u32 = 2;
 
 /// What a kernel descriptor is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,30 +77,34 @@ pub(super) fn make_slots_dir(runtime: &Runtime) -> Result<()> {
 
 /// Opens a descriptor that stands for the description: the lowest free number.
 pub fn open(runtime: &Runtime, arena: &Arena, id: SlotId, cloexec: bool) -> Result<i32> {
+    let close = if cloexec {
+        OFlags::CLOEXEC
+    } else {
+        OFlags::empty()
+    };
+    let how = HOLDER | close;
     let prepared = &arena.map.slot(id.index).ok_or(Errno::EBADF)?.prepared;
     if prepared.load(Ordering::Acquire) == 0 {
         prepare(runtime, arena, id.index)?;
         prepared.store(1, Ordering::Release);
     }
-    match open_directory(runtime, id.index, cloexec) {
+    match open_directory(runtime, id.index, how) {
         // Somebody cleaned up below us.
         Err(Errno::ENOENT) => {
             make_slots_dir(runtime)?;
             prepare(runtime, arena, id.index)?;
-            open_directory(runtime, id.index, cloexec)
+            open_directory(runtime, id.index, how)
         }
         other => other,
     }
     .map(Fd::into_raw)
 }
 
-fn open_directory(runtime: &Runtime, index: u32, cloexec: bool) -> Result<Fd> {
-    let close = if cloexec {
-        OFlags::CLOEXEC
-    } else {
-        OFlags::empty()
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | close;
+/// How a program's descriptor is opened; a test of [`last_closer`] comes without it.
+const HOLDER: OFlags = OFlags::DIRECTORY;
+
+fn open_directory(runtime: &Runtime, index: u32, how: OFlags) -> Result<Fd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | how;
     let slots = runtime.slots_fd();
     if slots >= 0 {
         let path = slot_path(runtime, index);
@@ -151,8 +161,8 @@ pub fn classify_stat(runtime: &Runtime, arena: Option<&Arena>, st: &Stat) -> Kin
     kind_of_times(
         runtime,
         arena,
-        st.st_mtime as i64,
-        st.st_mtime_nsec as i64,
+        st.st_mtime,
+        i64::from(st.st_mtime_nsec as u32),
         st.st_uid,
     )
 }
@@ -195,8 +205,7 @@ pub fn mark_shared(runtime: &Runtime, arena: &Arena, fd: i32, id: SlotId) -> Res
     if slot.is_shared() {
         return Ok(true);
     }
-    let is_ours =
-        |fd| matches!(classify(runtime, Some(arena), fd), Ok(Kind::Slot(i)) if i == id.index);
+    let is_ours = |fd| is_holder(runtime, arena, fd, id.index);
     let pinned = sys::duplicate(fd, 0)?;
     if !is_ours(pinned.raw()) {
         return Ok(false);
@@ -217,6 +226,13 @@ pub fn mark_shared(runtime: &Runtime, arena: &Arena, fd: i32, id: SlotId) -> Res
     Ok(marked && is_ours(fd))
 }
 
+/// Whether `fd` is a program's descriptor of this placeholder; another thread's test may have got the
+/// number of one that was closed.
+fn is_holder(runtime: &Runtime, arena: &Arena, fd: i32, index: u32) -> bool {
+    classify(runtime, Some(arena), fd) == Ok(Kind::Slot(index))
+        && rustix::fs::fcntl_getfl(sys::borrow(fd)).is_ok_and(|flags| flags.contains(HOLDER))
+}
+
 /// After the caller closed one descriptor of the description: `true` for exactly one closer, when
 /// no descriptor is left in any process. It has to tell the server and then [`Arena::release`].
 pub fn last_closer(runtime: &Runtime, arena: &Arena, id: SlotId, me: ProcessIndex) -> bool {
@@ -226,11 +242,16 @@ pub fn last_closer(runtime: &Runtime, arena: &Arena, id: SlotId, me: ProcessInde
     if !slot.is_shared() {
         return arena.begin_close(id, me);
     }
-    let Ok(probe) = open_directory(runtime, id.index, true) else {
+    let Ok(probe) = open_directory(runtime, id.index, OFlags::CLOEXEC) else {
         return false;
     };
-    sys::flock(probe.raw(), FlockOperation::NonBlockingLockExclusive).is_ok()
-        && arena.begin_close(id, me)
+    let is_unheld = (0..PROBES).any(|n| {
+        if n > 0 {
+            rustix::thread::sched_yield();
+        }
+        sys::flock(probe.raw(), FlockOperation::NonBlockingLockExclusive).is_ok()
+    });
+    is_unheld && arena.begin_close(id, me)
 }
 
 /// A descriptor to make the working directory of: a directory that exists no more, so that nothing

@@ -315,7 +315,7 @@ fn stat_of(pid: u32) -> Option<Stat> {
 fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let after = bytes.iter().rposition(|b| *b == b')')? + 1;
     let mut fields = bytes[after..]
-        .split(|b| b.is_ascii_whitespace())
+        .split(u8::is_ascii_whitespace)
         .filter(|f| !f.is_empty());
     let state = *fields.next()?.first()?;
     let start = core::str::from_utf8(fields.nth(START_FIELD - STATE_FIELD - 1)?).ok()?;

@@ -90,12 +90,12 @@ pub fn detached(
 }
 
 /// First child: leaves the program's session, makes the second, ends.
-unsafe extern "C" fn intermediate(plan: *mut u8) -> ! {
+unsafe extern "C" fn intermediate(plan: *mut Plan<'static>) -> ! {
     let _ = rustix::process::setsid();
     // SAFETY: the caller is suspended and keeps its plan alive; nobody else uses it now.
-    let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
+    let plan = unsafe { &mut *plan };
     // SAFETY: the second stack is free, and this child is suspended until the second execs.
-    let child = unsafe { raw::clone(plan.second_stack, keeper, (&raw mut *plan).cast()) };
+    let child = unsafe { raw::clone(plan.second_stack, keeper, &raw mut *plan) };
     if child < 0 {
         plan.errno = -child as i32;
     }
@@ -103,15 +103,17 @@ unsafe extern "C" fn intermediate(plan: *mut u8) -> ! {
 }
 
 /// Second child: drops every descriptor but the lock, and becomes the keeper.
-unsafe extern "C" fn keeper(plan: *mut u8) -> ! {
+unsafe extern "C" fn keeper(plan: *mut Plan<'static>) -> ! {
     // SAFETY: as in `intermediate`.
-    let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
+    let plan = unsafe { &mut *plan };
     let path = plan.program.as_ptr() as usize;
     let (argv, envp) = (plan.argv.as_ptr() as usize, plan.envp.as_ptr() as usize);
     // SAFETY: plain system calls on this child's own descriptor table; strings end with NUL and
     // both vectors with a null pointer.
     plan.errno = unsafe {
+        // Without effect (EINVAL) when it has that number already.
         raw::syscall(raw::DUP3, [plan.lock as usize, LOCK_FD as usize, 0, 0]);
+        let _ = rustix::io::fcntl_setfd(sys::borrow(LOCK_FD), rustix::io::FdFlags::empty());
         raw::syscall(
             raw::CLOSE_RANGE,
             [LOCK_FD as usize + 1, u32::MAX as usize, 0, 0],
@@ -192,8 +194,8 @@ mod raw {
     /// `stack` is the top of free memory, aligned to 16; `argument` is what `entry` expects.
     pub unsafe fn clone(
         stack: *mut u8,
-        entry: unsafe extern "C" fn(*mut u8) -> !,
-        argument: *mut u8,
+        entry: unsafe extern "C" fn(*mut super::Plan<'static>) -> !,
+        argument: *mut super::Plan<'static>,
     ) -> isize {
         let result;
         // SAFETY: the child leaves this frame at once and never returns to it.
@@ -248,8 +250,8 @@ mod raw {
     /// `stack` is the top of free memory, aligned to 16; `argument` is what `entry` expects.
     pub unsafe fn clone(
         stack: *mut u8,
-        entry: unsafe extern "C" fn(*mut u8) -> !,
-        argument: *mut u8,
+        entry: unsafe extern "C" fn(*mut super::Plan<'static>) -> !,
+        argument: *mut super::Plan<'static>,
     ) -> isize {
         let result;
         // SAFETY: the child leaves this frame at once and never returns to it.

@@ -191,3 +191,31 @@ pub fn pause_ms(ms: u64) {
     };
     let _ = rustix::thread::nanosleep(&time);
 }
+
+/// Reads at an offset until the buffer is full or the file ends.
+pub fn read_at(fd: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
+    let mut done = 0;
+    while done < into.len() {
+        match rustix::io::pread(borrow(fd), &mut into[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(errno(e)),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `bytes` at an offset.
+pub fn write_at(fd: RawFd, offset: u64, bytes: &[u8]) -> Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pwrite(borrow(fd), &bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(n) => done += n,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(errno(e)),
+        }
+    }
+    Ok(())
+}
