@@ -7,8 +7,9 @@ use crate::c_tests::{self, Total, target_folder};
 use crate::cluster::Cluster;
 use clap::Args;
 use std::io::{self, BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 #[derive(Args)]
 pub struct Options {
@@ -29,6 +30,7 @@ pub fn run(root: &Path, options: &Options) -> bool {
             return;
         }
         println!("== {name}");
+        let start = Instant::now();
         let counted = work().unwrap_or_else(|error| {
             println!("{name}: {error}");
             Total {
@@ -36,34 +38,36 @@ pub fn run(root: &Path, options: &Options) -> bool {
                 failed: 1,
             }
         });
-        println!("== {name}: {} good, {} bad", counted.passed, counted.failed);
+        let seconds = start.elapsed().as_secs();
+        println!(
+            "== {name}: {} good, {} bad, {seconds} s",
+            counted.passed, counted.failed
+        );
         total.passed += counted.passed;
         total.failed += counted.failed;
     };
-    stage("format", &|| {
-        check(root, "cargo", &["fmt", "--check", "--all"])
-    });
-    stage("clippy", &|| check(root, "cargo", &CLIPPY));
+    stage("format", &|| cargo_tool(root, &FORMAT));
+    stage("clippy", &|| cargo_tool(root, &CLIPPY));
     stage("unit tests", &|| {
-        counted(root, Command::new("cargo").args(["test", "--workspace"]))
+        counted(root, Command::new("cargo").args(UNIT_TESTS))
     });
+    stage("library shape", &|| library_shape(root));
     for servers in CLUSTER_SIZES {
         stage(&format!("c-tests on {servers} servers"), &|| {
             c_tests_on(root, *servers)
         });
     }
-    for script in [
-        "examples/demo/run.sh",
-        "c-tests/cli.sh",
-        "c-tests/oracle.sh",
-        "c-tests/kill.sh",
-    ] {
-        stage(script, &|| script_on(root, script, 3));
+    stage("c-tests beside the mount", &|| {
+        c_tests_beside_the_mount(root)
+    });
+    for script in SCRIPTS {
+        stage(script, &|| script_on(root, script));
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     total.failed == 0 && total.passed > 0
 }
 
+const FORMAT: [&str; 3] = ["fmt", "--all", "--check"];
 const CLIPPY: [&str; 7] = [
     "clippy",
     "--quiet",
@@ -73,36 +77,96 @@ const CLIPPY: [&str; 7] = [
     "-D",
     "warnings",
 ];
+const UNIT_TESTS: [&str; 2] = ["test", "--workspace"];
+/// Each runs on a cluster of its own.
+const SCRIPTS: [&str; 5] = [
+    "examples/demo/run.sh",
+    "c-tests/no-touch.sh",
+    "c-tests/cli.sh",
+    "c-tests/oracle.sh",
+    "c-tests/kill.sh",
+];
+const SCRIPT_SERVERS: usize = 3;
+/// What the library may need at load time: nothing that a program did not have already.
+const LIBRARIES_ALLOWED: [&str; 2] = ["libc.so.6", "ld-linux-x86-64.so.2"];
+
+/// `cargo TOOL …` is one test; a toolchain without the tool (a minimal one) skips it and says so.
+fn cargo_tool(root: &Path, arguments: &[&str]) -> io::Result<Total> {
+    let tool = arguments[0];
+    if !Command::new("cargo")
+        .args([tool, "--version"])
+        .stdout(Stdio::null())
+        .status()?
+        .success()
+    {
+        println!("skipped: this toolchain has no cargo {tool}");
+        return Ok(Total::default());
+    }
+    check(root, "cargo", arguments)
+}
+
+/// The preload library needs no library but libc and its loader, and is initialised before all others.
+fn library_shape(root: &Path) -> io::Result<Total> {
+    let library = target_folder(root).join("release/libsealfs.so");
+    let output = Command::new("readelf").arg("-d").arg(&library).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut complaints = Vec::new();
+    for line in text.lines().filter(|line| line.contains("(NEEDED)")) {
+        if !LIBRARIES_ALLOWED
+            .iter()
+            .any(|allowed| line.contains(allowed))
+        {
+            complaints.push(line.trim().to_owned());
+        }
+    }
+    if !text.contains("INITFIRST") {
+        complaints.push(format!(
+            "{} is not linked with -z initfirst",
+            library.display()
+        ));
+    }
+    for complaint in &complaints {
+        println!("{complaint}");
+    }
+    Ok(Total::of(complaints.is_empty()))
+}
 
 /// A command that is one test.
 fn check(root: &Path, program: &str, arguments: &[&str]) -> io::Result<Total> {
-    let good = Command::new(program)
-        .args(arguments)
-        .current_dir(root)
-        .status()?
-        .success();
-    Ok(Total {
-        passed: usize::from(good),
-        failed: usize::from(!good),
-    })
+    Ok(Total::of(
+        Command::new(program)
+            .args(arguments)
+            .current_dir(root)
+            .status()?
+            .success(),
+    ))
 }
 
 fn c_tests_on(root: &Path, servers: usize) -> io::Result<Total> {
     let cluster = cluster(root, servers)?;
-    let options = c_tests::Options {
-        root: Some(cluster.folder("c-tests")),
+    c_tests::compare_all(root, &c_tests_options(cluster.folder("c-tests"), &cluster))
+}
+
+/// The programs on a local directory with the library loaded: it changes nothing.
+fn c_tests_beside_the_mount(root: &Path) -> io::Result<Total> {
+    let cluster = cluster(root, 1)?;
+    c_tests::compare_all(root, &c_tests_options(std::env::temp_dir(), &cluster))
+}
+
+fn c_tests_options(root: PathBuf, cluster: &Cluster) -> c_tests::Options {
+    c_tests::Options {
+        root: Some(root),
         wrap: cluster.prefix().to_owned(),
         filter: String::new(),
         jobs: 2,
         time_limit: TIME_LIMIT_S,
         local: None,
         verbose: false,
-    };
-    c_tests::compare_all(root, &options)
+    }
 }
 
-fn script_on(root: &Path, script: &str, servers: usize) -> io::Result<Total> {
-    let cluster = cluster(root, servers)?;
+fn script_on(root: &Path, script: &str) -> io::Result<Total> {
+    let cluster = cluster(root, SCRIPT_SERVERS)?;
     let mut command = Command::new("bash");
     cluster.describe_to(command.arg(script));
     if let Ok(ourselves) = std::env::current_exe() {

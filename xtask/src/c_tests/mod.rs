@@ -48,6 +48,16 @@ pub struct Total {
     pub failed: usize,
 }
 
+impl Total {
+    /// The outcome of one test.
+    pub fn of(good: bool) -> Self {
+        Self {
+            passed: usize::from(good),
+            failed: usize::from(!good),
+        }
+    }
+}
+
 pub fn run(root: &Path, options: &Options) -> io::Result<bool> {
     let total = compare_all(root, options)?;
     println!("{} passed, {} failed", total.passed, total.failed);
@@ -99,7 +109,7 @@ impl Places {
             .local
             .clone()
             .unwrap_or_else(std::env::temp_dir)
-            .join(&unique);
+            .join(format!("{unique}-local"));
         let wrap: Vec<String> = options.wrap.split_whitespace().map(str::to_owned).collect();
         let tested = match &options.root {
             Some(root) => Runner {
