@@ -1,17 +1,25 @@
 //! The environment that makes a program see a mount.
 
-use super::Fail;
-use super::programs;
+use super::{Fail, layers, programs};
 use std::process::Command;
 
 /// Variables for a program, in the order in which they are shown.
 pub struct Environment(Vec<(&'static str, String)>);
 
 impl Environment {
-    /// For `volume` of the cluster at `manager`, to be seen below `mount`.
+    /// For `volume` of the cluster at `manager`, to be seen below `mount`. Prepares the images
+    /// that programs map at start.
     pub fn new(manager: &str, volume: &str, mount: &str) -> Result<Environment, Fail> {
         let library = programs::library()?;
         let keeper = programs::beside("sealfs-keeper")?;
+        let sites = layers::cache_dir();
+        let shown = sites.to_string_lossy().into_owned();
+        if shown.contains(|c: char| c.is_whitespace() || "'\"$`\\".contains(c)) {
+            let text =
+                format!("{shown}: set SEALFS_SITES to a directory without blanks and quotes");
+            return Err(text.into());
+        }
+        layers::prepare(&sites)?;
         let inherited = std::env::var("LD_PRELOAD").unwrap_or_default();
         Ok(Environment(vec![
             (
@@ -22,6 +30,7 @@ impl Environment {
             ("SEALFS_MANAGER", manager.into()),
             ("SEALFS_VOLUME", volume.into()),
             ("SEALFS_KEEPER", keeper.to_string_lossy().into_owned()),
+            ("SEALFS_SITES", shown),
         ]))
     }
 

@@ -8,11 +8,16 @@
 mod cluster;
 mod detach;
 mod dev;
+mod doctor;
 mod environment;
+mod generate;
 mod launch;
+mod layers;
 mod mount;
+mod node;
 mod process;
 mod programs;
+mod run;
 mod signals;
 mod units;
 
@@ -72,6 +77,14 @@ enum Verb {
     Volume(cluster::VolumeArgs),
     /// List servers
     Server(cluster::ServerArgs),
+    /// Run a program that sees a volume of a cluster
+    Run(run::Run),
+    /// Tell what works on this machine, and why something does not
+    Doctor(doctor::Doctor),
+    /// Print completions for a shell
+    Completions(generate::Completions),
+    /// Write manual pages
+    Man(generate::Man),
     #[command(name = "__detach", hide = true)]
     Detach(detach::Detach),
 }
@@ -84,6 +97,10 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => cluster::status(args),
         Verb::Volume(args) => cluster::volume(args),
         Verb::Server(args) => cluster::server(args),
+        Verb::Run(args) => run::run(args),
+        Verb::Doctor(args) => doctor::run(args),
+        Verb::Completions(args) => generate::completions(&args),
+        Verb::Man(args) => generate::man(&args),
         Verb::Detach(args) => detach::run(args),
     };
     match outcome {

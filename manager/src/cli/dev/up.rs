@@ -5,6 +5,7 @@
 
 use super::daemon::Daemon;
 use super::plan::{Plan, State, UpOptions};
+use crate::cli::node::NodePlace;
 use crate::cli::signals::Caught;
 use crate::cli::{Fail, programs};
 use sealfs_protocol::VolumeId;
@@ -56,6 +57,7 @@ pub fn up(dir: &Path, options: &UpOptions, caught: &mut Caught) -> Result<Up, Fa
     for name in ["sealfs-manager", "sealfs-server"] {
         programs::beside(name)?;
     }
+    NodePlace::find()?;
     let created = !State::exists(dir);
     let (state, plan) = if created {
         let plan = Plan::new(options, dir)?;
