@@ -384,3 +384,84 @@ impl<'a, D: BlockDevice> LogReader<'a, D> {
         self.device.read_at(&mut self.window, offset)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryDevice;
+
+    const REGION: Region = Region {
+        offset: 4096,
+        len: LOG_MIN_BYTES,
+    };
+
+    fn device() -> Arc<MemoryDevice> {
+        Arc::new(MemoryDevice::new("log", 4096 + REGION.len as usize))
+    }
+
+    /// Bodies of the records from `position` on, of which the first has index `next`.
+    fn bodies(device: &MemoryDevice, position: u64, next: u64, life: u32) -> Vec<Vec<u8>> {
+        let mut reader = LogReader::new(device, REGION, position, LogIndex(next), life);
+        let mut bodies = Vec::new();
+        while let Some((_, body)) = reader.next().unwrap() {
+            bodies.push(body.to_vec());
+        }
+        bodies
+    }
+
+    #[test]
+    fn records_of_a_life_that_was_given_up_are_not_believed() {
+        let device = device();
+        let mut log = Log::resume(Arc::clone(&device), REGION, 1, 0, LogIndex(0));
+        for body in [b"one", b"two", b"tre"] {
+            log.push(Kind::Group, body);
+        }
+        log.write_out().unwrap();
+        let second = (HEADER_BYTES + 3) as u64;
+        let mut log = Log::resume(Arc::clone(&device), REGION, 2, second, LogIndex(1));
+        log.push(Kind::Group, b"new");
+        log.filled = 4096; // no zeros behind it: the old third record stays
+        log.write_out().unwrap();
+        assert_eq!(bodies(&device, 0, 1, 1), [b"one", b"new"]);
+    }
+
+    #[test]
+    fn the_log_goes_around_and_ends_where_it_was_written_to() {
+        let device = device();
+        let mut log = Log::resume(Arc::clone(&device), REGION, 1, 0, LogIndex(0));
+        let mut begins = Vec::new();
+        for i in 0..2000u32 {
+            begins.push(log.tail());
+            log.push(Kind::Group, &i.to_le_bytes().repeat(1000));
+            log.write_out().unwrap();
+            log.trim(begins[begins.len().saturating_sub(500)]);
+        }
+        let from = 1600;
+        let read = bodies(&device, begins[from], from as u64 + 1, 1);
+        assert_eq!(read.len(), 400);
+        for (i, body) in read.iter().enumerate() {
+            assert_eq!(body[..4], ((from + i) as u32).to_le_bytes());
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_is_told_from_the_end_by_what_follows_it() {
+        let device = device();
+        let mut log = Log::resume(Arc::clone(&device), REGION, 1, 0, LogIndex(0));
+        for body in [b"one", b"two", b"tre"] {
+            log.push(Kind::Group, body);
+        }
+        log.write_out().unwrap();
+        let end_after = |damaged: usize| {
+            let copy = MemoryDevice::from_bytes("copy", device.contents());
+            let at = (damaged * (HEADER_BYTES + 3) + HEADER_BYTES) as u64;
+            let torn = [IoSlice::new(b"x")];
+            copy.write_at(&torn, REGION.offset + at).unwrap();
+            let mut reader = LogReader::new(&copy, REGION, 0, LogIndex(1), 1);
+            while reader.next().unwrap().is_some() {}
+            reader.end().unwrap()
+        };
+        assert_eq!(end_after(2), End::Clean);
+        assert_eq!(end_after(1), End::Damaged);
+    }
+}
