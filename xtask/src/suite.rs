@@ -177,7 +177,7 @@ fn script_on(root: &Path, script: &str) -> io::Result<Total> {
 
 fn cluster(root: &Path, servers: usize) -> io::Result<Cluster> {
     let target = target_folder(root);
-    let state = target.join("test-state");
+    let state = target.join(format!("test-state-{}", std::process::id()));
     Cluster::up(&target.join("release/sealfs"), state, servers)
 }
 

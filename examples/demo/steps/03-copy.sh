@@ -4,8 +4,8 @@ diff -r --no-dereference "$SRC" tree && echo same
 find tree -type f -printf '%P %s %m\n' | sort > list
 wc -l < list
 find tree -name '*.rs' -exec sha256sum {} + | sort -k 2 | sha256sum
-ls -lR --time-style=+%s tree | awk '!/^total/ { print $1, $5 * !/^d/, $7 }' | sort | sha256sum
-du -ab --exclude='*/' tree | awk '{ print $2 }' | sort | sha256sum
+ls -lR --time-style=+%s tree | awk '!/^total/ { print $1, /^d/ ? "-" : $5, $6, $7 }' | sort | sha256sum
+find tree -type f -print0 | du -ab --files0-from=- | sort -k 2 | sha256sum
 mv tree moved
 mv moved/docs docs
 ls moved docs | sort | sha256sum
