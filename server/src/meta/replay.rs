@@ -87,6 +87,7 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
         data: Arc<D>,
         log: Option<Arc<D>>,
     ) -> Result<Meta<K, D>, OpenError> {
+        kv.refresh().map_err(OpenError::io("index"))?;
         let superblocks = match identity::find(&options, &kv, &*data, log.as_deref())? {
             Some(superblocks) => superblocks,
             None => identity::format(&options, &mut kv, &*data, log.as_deref())?,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use sealfs_protocol::ids::{ClusterId, Epoch, InodeId, PartitionId, ShardId, TxnId};
@@ -45,6 +45,7 @@ pub struct CrashDevice {
     name: String,
     state: Mutex<CrashState>,
     fail_flush: AtomicBool,
+    writes_left: AtomicUsize,
 }
 
 struct CrashState {
@@ -66,6 +67,7 @@ impl CrashDevice {
                 unflushed: BTreeMap::new(),
             }),
             fail_flush: AtomicBool::new(false),
+            writes_left: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -79,6 +81,7 @@ impl CrashDevice {
                 unflushed: state.unflushed.clone(),
             }),
             fail_flush: AtomicBool::new(false),
+            writes_left: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -105,6 +108,11 @@ impl CrashDevice {
         self.fail_flush.store(true, Ordering::Relaxed);
     }
 
+    /// Every write after the next `writes` fails.
+    pub fn fail_writes_after(&self, writes: usize) {
+        self.writes_left.store(writes, Ordering::Relaxed);
+    }
+
     pub fn contents(&self) -> Vec<u8> {
         self.state.lock().current.clone()
     }
@@ -124,6 +132,11 @@ impl BlockDevice for CrashDevice {
     }
 
     fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let left = self.writes_left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        self.writes_left.store(left - 1, Ordering::Relaxed);
         let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
         let state = &mut *self.state.lock();
         let (from, until) = (offset as usize, offset as usize + bytes.len());
