@@ -12,6 +12,7 @@ trap 'rm -rf "$scratch"' EXIT
 read -ra wrap <<<"${SEALFS_WRAP:?}"
 : "${SEALFS_BIN:?}" "${SEALFS_STATE:?}" "${SEALFS_ROOT:?}"
 prepare_source
+must_be_virtual "$SEALFS_ROOT" "${wrap[@]}"
 
 cat >"$scratch/copy.sh" <<'STEP'
 # Copies of the source tree, one after the other, each verified.

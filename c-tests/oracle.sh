@@ -12,6 +12,7 @@ read -ra wrap <<<"${SEALFS_WRAP:?}"
 mount=$(grep -o 'SEALFS_MOUNT=[^ ]*' <<<"$SEALFS_WRAP")
 mount=${mount#*=}
 prepare_source
+must_be_virtual "$SEALFS_ROOT" "${wrap[@]}"
 xtask=${XTASK:-cargo xtask}
 
 passed=0 failed=0

@@ -27,3 +27,16 @@ keep_tree() {
     "$@" bash -c "$manifest" manifest "$dir" >>"$log" 2>>"$log.err"
     "$@" rm -rf "$dir"
 }
+
+# must_be_virtual ROOT PREFIX...: ends the script unless the mount that holds ROOT is seen with the prefix and not
+# without it; a library that did not load would leave everything on the kernel's own file system.
+must_be_virtual() {
+    local root=$1 mount
+    shift
+    mount=$(grep -o 'SEALFS_MOUNT=[^ ]*' <<<"$*" | cut -d= -f2-)
+    [ -n "$mount" ] && [[ $root/ == "$mount"/* ]] || return 0
+    if [ -e "$mount" ] || ! "$@" test -d "$mount"; then
+        echo "${0##*/}: $mount is no mount of sealfs for a program started by: $*" >&2
+        exit 1
+    fi
+}

@@ -26,6 +26,7 @@ if [ -z "${SEALFS_WRAP:-}" ] && [ -n "${SEALFS_BIN:-}" ]; then
 fi
 root=${SEALFS_ROOT:-$scratch/other}
 read -ra wrap <<<"${SEALFS_WRAP:-}"
+must_be_virtual "$root" ${wrap[@]+"${wrap[@]}"}
 prepare_source
 
 side() { # side LOG DIR STEP [PREFIX...]: one side of a comparison, with its seconds

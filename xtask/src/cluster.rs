@@ -45,7 +45,28 @@ impl Cluster {
                 cluster.prefix
             )));
         }
+        cluster.refuse_to_test_the_kernel()?;
         Ok(cluster)
+    }
+
+    /// A library that did not load would leave everything on the kernel's own file system.
+    fn refuse_to_test_the_kernel(&self) -> io::Result<()> {
+        let mut words = self.prefix.split_whitespace();
+        let mut wrapped = Command::new(words.next().unwrap_or("env"));
+        let seen = wrapped
+            .args(words)
+            .args(["test", "-d", &self.mount])
+            .status()?
+            .success();
+        if !seen || Path::new(&self.mount).exists() {
+            let why = if seen {
+                "the kernel has it"
+            } else {
+                "a program does not see it"
+            };
+            return Err(io::Error::other(format!("mount {}: {why}", self.mount)));
+        }
+        Ok(())
     }
 
     fn command(&self, verb: &str) -> Command {
