@@ -20,6 +20,8 @@ mod patch;
 mod start;
 mod sync;
 mod sys;
+#[path = "interpose/table.rs"]
+mod table;
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
 compile_error!("libsealfs is written for x86-64 Linux with glibc");

@@ -9,7 +9,7 @@
 
 use crate::log::{self, Level};
 use crate::patch::{self, Mode, class};
-use crate::{interpose, sync, sys};
+use crate::{interpose, sync, sys, table};
 use core::ffi::{CStr, c_char, c_int};
 
 /// The environment and arguments as the process was started with.
@@ -97,6 +97,7 @@ extern "C" fn constructor(argc: c_int, argv: *const *const c_char, envp: *const 
     {
         start(&env, mount);
     }
+    table::start();
 }
 
 fn start(env: &StartEnv, mount: &[u8]) {

@@ -10,7 +10,7 @@
 
 use crate::interpose::CLASSES;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// Descriptors below this number have a byte of their own; numbers beyond go to the dispatcher.
 pub const FD_CLASSES: usize = 65536;
@@ -104,7 +104,23 @@ pub fn set_mount(path: &[u8]) -> bool {
     // SAFETY: the constructor is alone.
     unsafe { (&mut *MOUNT_NAME.0.get())[..name.len()].copy_from_slice(name) };
     MOUNT_NAME_BYTES.store(name.len(), Relaxed);
+    // A copy: programs write over their environment.
+    MOUNT_PATH.store(Box::leak(Box::<[u8]>::from(path)).as_mut_ptr(), Relaxed);
+    MOUNT_PATH_BYTES.store(path.len(), Relaxed);
     true
+}
+
+static MOUNT_PATH: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
+static MOUNT_PATH_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// The mount's absolute path, as it was given.
+pub fn mount() -> &'static [u8] {
+    let path = MOUNT_PATH.load(Relaxed);
+    if path.is_null() {
+        return &[];
+    }
+    // SAFETY: both words come from one slice that lives as long as the process.
+    unsafe { core::slice::from_raw_parts(path, MOUNT_PATH_BYTES.load(Relaxed)) }
 }
 
 /// True once the program has put itself under seccomp: from then on no system call is issued that

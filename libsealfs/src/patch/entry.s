@@ -49,8 +49,12 @@ sealfs_entry:
         lea r11, [rip + {number_class}]
         movzx ecx, byte ptr [r11 + rax]
         lea r11, [rip + {fd_class}]
+        test ecx, ecx
+        jz .Lnative
+        cmp ecx, 1
+        je .Lfd
         cmp ecx, 2
-        jbe .Lfull
+        je .Lfull
         cmp ecx, 3
         je .Lpath
         cmp ecx, 4
@@ -70,6 +74,14 @@ sealfs_entry:
         jmp .Lfull
 
 # --- classes without a path ------------------------------------------------------------------
+.Lfd:                                   # a stub has asked already, an exported symbol has not
+        cmp edi, 65535
+        ja .Lfull
+        mov edi, edi
+        cmp byte ptr [r11 + rdi], 1
+        jne .Lfull
+        jmp .Lnative
+
 .Ltwo_fds:
         cmp edi, 65535
         ja .Lfull

@@ -5,7 +5,7 @@
 //! Structures of the program are read through `guard`.
 
 use super::call::{Call, Route};
-use super::{class::SECCOMPED, sigaction, stack};
+use super::{Mode, class::SECCOMPED, off, sigaction, stack};
 use crate::{guard, interpose};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -13,8 +13,13 @@ const SS_AUTODISARM: i32 = 1 << 31;
 const SECCOMP_SET_MODE_STRICT: usize = 0;
 const SECCOMP_SET_MODE_FILTER: usize = 1;
 
-/// Every call from a patched site that `entry` could not judge.
+/// Every call that `entry` could not judge.
 pub fn dispatch(call: &mut Call) -> Route {
+    match super::mode() {
+        Mode::Full => {}
+        Mode::Partial => return interpose::dispatch(call),
+        Mode::Off | Mode::Inert => return off::answer(call),
+    }
     match call.nr as i64 {
         libc::SYS_rt_sigaction => sigaction::answer(call),
         libc::SYS_sigaltstack => {

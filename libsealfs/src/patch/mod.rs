@@ -14,12 +14,14 @@ mod format;
 mod hooks;
 mod image;
 mod objects;
+mod off;
 #[cfg(feature = "selftest")]
 mod selftest;
 pub mod sigaction;
 pub mod signals;
 mod stack;
 
+pub use entry::sealfs_entry;
 pub use image::Trouble;
 
 use crate::start::StartEnv;
