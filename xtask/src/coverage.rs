@@ -3,13 +3,15 @@
 //! A row of the table is `call <tab> family <tab> state <tab> test`, `#` begins a comment. State is `handled` or
 //! `refused ERRNO` with an optional reason; test is the `FAMILY/NAME` of the program that proves it, or `-`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
 const TABLE: &str = "c-tests/coverage.tsv";
 const PAGE: &str = "docs/posix-coverage.md";
+/// The exported symbols, one `name = SYS_call, …` a line: each must stand in the table.
+const SYMBOLS: &str = "libsealfs/src/interpose/symbols.rs";
 
 struct Row<'a> {
     call: &'a str,
@@ -35,13 +37,30 @@ pub fn write(root: &Path) -> io::Result<bool> {
 
 /// What is wrong with the table or the page, if anything.
 pub fn difference(root: &Path) -> io::Result<Option<String>> {
-    Ok(match page(root)? {
-        Err(complaint) => Some(complaint),
-        Ok(text) if std::fs::read_to_string(root.join(PAGE)).ok().as_deref() == Some(&text) => None,
-        Ok(_) => Some(format!(
-            "{PAGE} differs from {TABLE}: run `cargo xtask coverage`"
-        )),
-    })
+    let text = match page(root)? {
+        Err(complaint) => return Ok(Some(complaint)),
+        Ok(text) => text,
+    };
+    if let Some(symbol) = uncovered_symbol(root, &text)? {
+        return Ok(Some(format!(
+            "{TABLE}: no row for the exported symbol {symbol}"
+        )));
+    }
+    let same = std::fs::read_to_string(root.join(PAGE)).ok().as_deref() == Some(&text);
+    Ok((!same).then(|| format!("{PAGE} differs from {TABLE}: run `cargo xtask coverage`")))
+}
+
+/// The first exported symbol that the page does not name.
+fn uncovered_symbol(root: &Path, page: &str) -> io::Result<Option<String>> {
+    let symbols = std::fs::read_to_string(root.join(SYMBOLS))?;
+    let named: HashSet<&str> = page.split([' ', '`']).collect();
+    let exported = symbols
+        .lines()
+        .filter_map(|line| line.trim().split_once(" = SYS_"));
+    Ok(exported
+        .map(|(name, _)| name)
+        .find(|name| !named.contains(name))
+        .map(str::to_owned))
 }
 
 fn page(root: &Path) -> io::Result<Result<String, String>> {
