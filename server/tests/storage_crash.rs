@@ -1,5 +1,6 @@
 //! Kills and power cuts at any moment of random work: what was acknowledged, or flushed, is there;
 //! the rest is a prefix; every byte read is one that was written there; no block is lost or shared.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod storage_support;
 
@@ -9,8 +10,7 @@ use std::sync::Arc;
 
 use sealfs_protocol::ids::InodeId;
 use sealfs_server::meta::db::key;
-use sealfs_server::meta::{CommitDone, Db, FlushDone, MemoryKv, Meta};
-use sealfs_server::meta::{CommitJob, FlushJob};
+use sealfs_server::meta::{CommitDone, CommitJob, Db, FlushDone, FlushJob, Group, MemoryKv, Meta};
 use sealfs_server::store::{BLOCK_BYTES, ChunkChange, ChunkRecord, StoreError};
 use storage_support::*;
 
@@ -99,70 +99,10 @@ impl World {
             self.note_progress();
             assert!(self.meta.has_room(ROOM_BYTES), "no room after a commit");
         }
-        let ino = self.random.below(FILES);
-        let offset = self.random.below(CHUNK_BYTES) as u32;
-        let len = match self.random.below(3) {
-            0 => self.random.below(200) + 1,
-            1 => BLOCK_BYTES as u64,
-            _ => self.random.below(40_000) + 1,
-        } as usize;
         let mut model = self.history.last().unwrap().clone();
-        let old = self.record(ino);
         let mut group = self.meta.group();
         group.sub(PARTITION, EPOCH, NO_TXN);
-        let action = self.random.below(12);
-        let result = match (action, &old) {
-            (0, Some(old)) => {
-                group.drop_chunk(&chunk_key(ino), old);
-                model.files.remove(&ino);
-                Ok(false)
-            }
-            (1, Some(old)) => {
-                let file = model.files.get_mut(&ino).unwrap();
-                file.truncate(offset as usize);
-                let (name, how) = (chunk_name(ino), how(volatile(ino)));
-                let store = self.meta.store_mut();
-                let cut = store.truncate(name, old, offset, how, &mut self.change);
-                cut.map(|()| true)
-            }
-            (2, Some(old)) => {
-                let file = model.files.get_mut(&ino).unwrap();
-                let end = (offset as usize + len).min(file.len());
-                if let Some(range) = file.get_mut(offset as usize..end) {
-                    range.fill(0);
-                }
-                let (name, how) = (chunk_name(ino), how(volatile(ino)));
-                let store = self.meta.store_mut();
-                let punch = store.punch(name, old, offset, len as u32, how, &mut self.change);
-                punch.map(|()| true)
-            }
-            _ => {
-                // Appends are as frequent as writes anywhere.
-                let file = model.files.entry(ino).or_default();
-                let at_end = self.random.one_in(2) && file.len() + len < CHUNK_BYTES as usize;
-                let offset = if at_end { file.len() } else { offset as usize };
-                let bytes: Vec<u8> = (0..len).map(|_| self.random.below(255) as u8 + 1).collect();
-                file.resize(file.len().max(offset + len), 0);
-                file[offset..offset + len].copy_from_slice(&bytes);
-                let cut = self.random.below(len as u64) as usize;
-                let pieces = [IoSlice::new(&bytes[..cut]), IoSlice::new(&bytes[cut..])];
-                let (name, how) = (chunk_name(ino), how(volatile(ino)));
-                let store = self.meta.store_mut();
-                let (old, at) = (old.as_ref(), offset as u32);
-                let write = store.write(name, old, at, &pieces, how, &mut self.change);
-                write.map(|()| true)
-            }
-        };
-        match result {
-            Ok(true) => group.put_chunk(&chunk_key(ino), &self.change),
-            Ok(false) => {}
-            // Data that a power cut has taken from a `memory` volume.
-            Err(StoreError::Corrupt { .. }) if volatile(ino) => {
-                group.drop_chunk(&chunk_key(ino), &old.unwrap());
-                model.files.remove(&ino);
-            }
-            Err(e) => panic!("step failed: {e}"),
-        }
+        self.change_a_file(&mut model, &mut group);
         let step = self.history.len() as u64;
         let counter = key::ino(PARTITION, InodeId(1));
         group.put(Db::Ino, &counter, &step.to_le_bytes());
@@ -176,6 +116,69 @@ impl World {
         let index = self.meta.append(group).unwrap();
         self.history.push(model);
         self.indices.push(index.0);
+    }
+
+    /// Writes to, cuts, punches or removes one file at random.
+    fn change_a_file(&mut self, model: &mut Model, group: &mut Group) {
+        let ino = self.random.below(FILES);
+        let offset = self.random.below(CHUNK_BYTES) as u32;
+        let len = match self.random.below(3) {
+            0 => self.random.below(200) + 1,
+            1 => u64::from(BLOCK_BYTES),
+            _ => self.random.below(40_000) + 1,
+        } as usize;
+        let (name, how) = (chunk_name(ino), how(volatile(ino)));
+        let old = self.record(ino);
+        let action = self.random.below(12);
+        let file = model.files.entry(ino).or_default();
+        let result = match (action, &old) {
+            (0, Some(old)) => {
+                group.drop_chunk(&chunk_key(ino), old);
+                model.files.remove(&ino);
+                return;
+            }
+            (1, Some(old)) => {
+                file.truncate(offset as usize);
+                let store = self.meta.store_mut();
+                store.truncate(name, old, offset, how, &mut self.change)
+            }
+            (2, Some(old)) => {
+                let end = (offset as usize + len).min(file.len());
+                if let Some(range) = file.get_mut(offset as usize..end) {
+                    range.fill(0);
+                }
+                let store = self.meta.store_mut();
+                store.punch(name, old, offset, len as u32, how, &mut self.change)
+            }
+            _ => {
+                // Appends are as frequent as writes anywhere.
+                let at_end = self.random.one_in(2) && file.len() + len < CHUNK_BYTES as usize;
+                let at = if at_end { file.len() } else { offset as usize };
+                let bytes: Vec<u8> = (0..len).map(|_| self.random.below(255) as u8 + 1).collect();
+                file.resize(file.len().max(at + len), 0);
+                file[at..at + len].copy_from_slice(&bytes);
+                let cut = self.random.below(len as u64) as usize;
+                let pieces = [IoSlice::new(&bytes[..cut]), IoSlice::new(&bytes[cut..])];
+                let store = self.meta.store_mut();
+                store.write(
+                    name,
+                    old.as_ref(),
+                    at as u32,
+                    &pieces,
+                    how,
+                    &mut self.change,
+                )
+            }
+        };
+        match result {
+            Ok(()) => group.put_chunk(&chunk_key(ino), &self.change),
+            // Data that a power cut has taken from a `memory` volume.
+            Err(StoreError::Corrupt { .. }) if volatile(ino) => {
+                group.drop_chunk(&chunk_key(ino), &old.unwrap());
+                model.files.remove(&ino);
+            }
+            Err(e) => panic!("step failed: {e}"),
+        }
     }
 
     fn jobs(&mut self) {
@@ -230,19 +233,20 @@ impl World {
         self.flushed = through(self.meta.flushed().0);
     }
 
+    fn after(&mut self, device: &Arc<CrashDevice>, power_cut: bool) -> Arc<CrashDevice> {
+        if power_cut {
+            device.after_power_cut(&mut self.random)
+        } else {
+            device.after_kill()
+        }
+    }
+
     /// Ends this life and opens the next; checks what is there.
     fn crash(&mut self, power_cut: bool) {
         let incarnation = self.meta.incarnation();
-        let random = &mut self.random;
-        let mut next = |device: &Arc<CrashDevice>| {
-            if power_cut {
-                device.after_power_cut(random)
-            } else {
-                device.after_kill()
-            }
-        };
-        self.data = next(&self.data);
-        self.log = self.log.as_ref().map(next);
+        self.data = self.after(&Arc::clone(&self.data), power_cut);
+        let log = self.log.clone();
+        self.log = log.map(|log| self.after(&log, power_cut));
         self.boot += u128::from(power_cut);
         self.flush = Flush::None;
         self.commit = Commit::None;

@@ -1,4 +1,5 @@
 //! Opening stores on real files and LMDB: what is refused, with which words, and what survives.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod storage_support;
 
@@ -291,7 +292,7 @@ fn without_room_a_change_is_refused_until_a_commit_makes_some() {
     let mut ino = 0;
     while meta.has_room(60_000) {
         ino += 1;
-        put(&mut meta, ino, &[1; 60_000]);
+        put(&mut meta, ino, &vec![1; 60_000]);
     }
     assert!(meta.wants_commit(0));
     commit(&mut meta).unwrap();

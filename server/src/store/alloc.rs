@@ -133,9 +133,9 @@ impl Allocator {
             let owner = self.class_of_group[g];
             owner == class as u8 || owner == UNCLASSED
         };
-        if mine(home)
-            && let Some(block) = self.find_run(home, cursor, blocks)
-        {
+        // Where the last one was found, even in a group of another class: when there was nothing
+        // better then, there is not now.
+        if let Some(block) = self.find_run(home, cursor, blocks) {
             return Some(block);
         }
         // A single block must be found wherever it is: then every group is looked at.

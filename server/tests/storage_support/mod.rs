@@ -1,4 +1,5 @@
 //! Devices that lose power or fail, and shortcuts to open a store on them.
+#![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
