@@ -18,7 +18,7 @@ use super::runtime::{NodeError, Runtime};
 use super::slot::{OpenedFile, Slot, SlotId, SlotInit, State, Word};
 use super::sys::{self, Fd, Result};
 use core::sync::atomic::Ordering;
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use sealfs_protocol::{Errno, OpenId, SessionId};
 
 /// How long a process waits for another that makes the arena, in ms.
@@ -41,20 +41,44 @@ impl Arena {
         let until = sys::boot_ms() + ATTACH_MAX_MS;
         loop {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let file = sys::open(path.as_c_str(), flags, 0o600)
+            let opened = match sys::open(path.as_c_str(), flags, 0o600) {
+                // A keeper that ended took the directory away.
+                Err(Errno::ENOENT) if runtime.is_default() => sys::mkdir(runtime.path(), 0o700)
+                    .or_else(|e| if e == Errno::EEXIST { Ok(()) } else { Err(e) })
+                    .and_then(|()| sys::open(path.as_c_str(), flags, 0o600)),
+                other => other,
+            };
+            let file = opened
                 .map_err(|e| NodeError::new(e, "cannot open the arena in the runtime directory"))?;
             let arena = Arena::map_file(runtime, &file, until)?;
             if arena.map.header().state.load(Ordering::Acquire) != STATE_ENDED {
                 return Ok(arena);
             }
             if sys::boot_ms() > until {
-                return Err(NodeError::new(
-                    Errno::EIO,
-                    "the arena ended and was not removed",
-                ));
+                let text = "the arena ended and was not removed";
+                return Err(NodeError::new(Errno::EIO, text));
+            }
+            if !super::keeper_link::is_running(&arena) {
+                arena.remove_abandoned(runtime, &file, until)?;
             }
             sys::pause_ms(1);
         }
+    }
+
+    /// The keeper was killed after it ended the arena and before it removed it.
+    fn remove_abandoned(
+        &self,
+        runtime: &Runtime,
+        file: &Fd,
+        until: u64,
+    ) -> core::result::Result<(), NodeError> {
+        let _lock = FileLock::take(file, until)?;
+        let path = runtime.join(ARENA_FILE);
+        let named = sys::stat_at(sys::CWD, path.as_c_str(), AtFlags::SYMLINK_NOFOLLOW);
+        if named.is_ok_and(|st| st.st_ino == self.map.inode()) {
+            sys::unlink(path.as_c_str())?;
+        }
+        Ok(())
     }
 
     fn map_file(

@@ -132,8 +132,8 @@ fn start(
         })
 }
 
-/// The keeper's lock, or `None` when somebody holds it.
-fn lock_keeper(runtime: &Runtime) -> Result<Option<Fd>> {
+/// The keeper's lock, or `None` when somebody holds it. For who becomes the keeper or starts it.
+pub fn lock_keeper(runtime: &Runtime) -> Result<Option<Fd>> {
     const TRIES: u32 = 100;
     let path = runtime.join(LOCK_FILE);
     for _ in 0..TRIES {

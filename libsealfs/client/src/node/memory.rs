@@ -221,6 +221,10 @@ impl Mapping {
         .map_err(sys::errno)
     }
 
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
     pub fn header(&self) -> &Header {
         // SAFETY: page-aligned, backed since creation, atomics only.
         unsafe { &*self.base }

@@ -22,7 +22,7 @@ pub mod slot;
 
 mod spawn;
 pub mod state_file;
-mod sys;
+pub mod sys;
 pub mod wire;
 
 #[cfg(test)]

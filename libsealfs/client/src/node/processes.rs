@@ -79,8 +79,11 @@ impl Process {
 pub struct Registered {
     pub index: ProcessIndex,
     pub process: Process,
+    /// 0 while it registers.
     pub client: ClientId,
     pub manager: ManagerIndex,
+    /// Its servers know that its client has ended.
+    pub is_ended: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,6 +143,10 @@ impl Arena {
             .word
             .store(word(LIVE, manager, process.pid), Ordering::SeqCst);
         let image = entry.images.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        if image == 1 {
+            // The image before ended its client, and yet it was no exit.
+            store_client(entry, ClientId(sys::random_u128()?));
+        }
         Ok(Registration {
             index,
             process,
@@ -171,8 +178,7 @@ impl Arena {
                 }
                 self.map.note_used(Table::Processes, i);
                 entry.start.store(process.start, Ordering::Relaxed);
-                entry.client[0].store(client.0 as u64, Ordering::Relaxed);
-                entry.client[1].store((client.0 >> 64) as u64, Ordering::Relaxed);
+                store_client(entry, client);
                 entry.images.store(1, Ordering::Relaxed);
                 entry
                     .word
@@ -249,8 +255,16 @@ impl Arena {
                     ClientId(0)
                 },
                 manager: ManagerIndex((word >> 8) as u8),
+                is_ended: is_live && entry.images.load(Ordering::SeqCst) == 0,
             })
         })
+    }
+
+    /// The process told the servers its end itself ([`Registered::is_ended`]); the keeper need not.
+    pub fn set_ended(&self, me: ProcessIndex) {
+        if let Some(entry) = self.entry(me) {
+            entry.images.store(0, Ordering::SeqCst);
+        }
     }
 
     /// Keeper: nothing in the arena names this process any more.
@@ -284,6 +298,11 @@ pub fn join(
 
 fn word(state: u64, manager: ManagerIndex, pid: u32) -> u64 {
     state | u64::from(manager.0) << 8 | u64::from(pid) << 32
+}
+
+fn store_client(entry: &ProcessMemory, client: ClientId) {
+    entry.client[0].store(client.0 as u64, Ordering::Relaxed);
+    entry.client[1].store((client.0 >> 64) as u64, Ordering::Relaxed);
 }
 
 fn client_of(entry: &ProcessMemory) -> ClientId {

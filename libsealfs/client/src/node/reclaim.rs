@@ -14,6 +14,9 @@ use super::sys;
 use core::sync::atomic::Ordering;
 use sealfs_protocol::{InodeId, OpenId};
 
+/// Shadow working directories looked for at the end; one is left where its maker was killed.
+const CWD_LEFT_MAX: u64 = 10_000;
+
 /// A description that the server has to be told the end of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Remains {
@@ -185,6 +188,13 @@ impl Arena {
         })
     }
 
+    /// No process is registered, no description open, no file mapped.
+    pub fn is_empty(&self) -> bool {
+        self.processes().next().is_none()
+            && self.slots_in_use() == 0
+            && self.map.header().mapped_count.load(Ordering::SeqCst) == 0
+    }
+
     /// Ends the arena and with it the session if no process, description or mapping is left.
     /// Processes that register meanwhile wait for the answer, which takes microseconds.
     pub fn try_end(&self) -> bool {
@@ -193,22 +203,29 @@ impl Arena {
         if state.compare_exchange(live, ending, order, order).is_err() {
             return false;
         }
-        let is_empty = self.processes().next().is_none()
-            && self.slots_in_use() == 0
-            && self.map.header().mapped_count.load(order) == 0;
+        let is_empty = self.is_empty();
         state.store(if is_empty { STATE_ENDED } else { STATE_LIVE }, order);
         is_empty
     }
 
-    /// After [`Arena::try_end`] said yes: the files go.
+    /// After [`Arena::try_end`] said yes: the files go, the arena last, since the next one may be made
+    /// from then on.
     pub fn remove_files(&self, runtime: &Runtime) {
-        let used = self.map.used(Table::Slots);
-        let slots = runtime.join(SLOTS_DIR);
-        for index in 0..used {
+        for index in 0..self.map.used(Table::Slots) {
             let mut path = runtime.join(SLOTS_DIR);
             let _ = sys::rmdir(path.push(b"/").push_number(u64::from(index)).as_c_str());
         }
-        let _ = sys::rmdir(slots.as_c_str());
+        for number in 0..self
+            .map
+            .header()
+            .next_cwd
+            .load(Ordering::Relaxed)
+            .min(CWD_LEFT_MAX)
+        {
+            let mut path = runtime.join(b"cwd-");
+            let _ = sys::rmdir(path.push_number(number).as_c_str());
+        }
+        let _ = sys::rmdir(runtime.join(SLOTS_DIR).as_c_str());
         let _ = sys::unlink(runtime.join(ARENA_FILE).as_c_str());
     }
 }

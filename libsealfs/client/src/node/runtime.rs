@@ -121,7 +121,7 @@ impl Runtime {
     pub fn open(chosen: Option<&[u8]>) -> Result<Runtime, NodeError> {
         let uid = rustix::process::geteuid().as_raw();
         if let Some(path) = chosen.filter(|p| !p.is_empty()) {
-            return Runtime::at(path, uid, false);
+            return Runtime::open_at(path, false);
         }
         let mut name = NodePath::new(b"/sealfs-");
         name.push_number(u64::from(uid));
@@ -133,7 +133,7 @@ impl Runtime {
             }
             let mut path = NodePath::new(parent);
             path.push(name.as_bytes());
-            match Runtime::at(path.as_bytes(), uid, true) {
+            match Runtime::open_at(path.as_bytes(), true) {
                 // A place that is full or read-only is no place; somebody else's directory is.
                 Err(e) if matches!(e.errno, Errno::EROFS | Errno::ENOSPC | Errno::EACCES) => {}
                 other => return other,
@@ -146,7 +146,10 @@ impl Runtime {
         ))
     }
 
-    fn at(path: &[u8], uid: u32, ours: bool) -> Result<Runtime, NodeError> {
+    /// The directory at `path`, which is `is_default` when nobody chose it: for the keeper, which
+    /// is told both.
+    pub fn open_at(path: &[u8], is_default: bool) -> Result<Runtime, NodeError> {
+        let uid = rustix::process::geteuid().as_raw();
         let shown = String::from_utf8_lossy(path);
         let path = path.strip_suffix(b"/").unwrap_or(path);
         if path.first() != Some(&b'/') || path.len() > RUNTIME_PATH_MAX_BYTES {
@@ -181,7 +184,7 @@ impl Runtime {
             uid,
             dev: st.st_dev,
             slots_fd,
-            ours,
+            ours: is_default,
         })
     }
 
