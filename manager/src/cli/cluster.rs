@@ -1,7 +1,9 @@
 //! Verbs about a cluster as a whole: `status`, `server list`, `volume create|list|delete`.
 
+use super::dev::{self, DurabilityArg};
 use super::units::{parse_size, show_size};
-use super::{DEGRADED, Fail, dev::DurabilityArg, print, print_json};
+use super::{DEGRADED, Fail, print, print_json};
+use crate::config::LISTEN_DEFAULT;
 use crate::state::CHUNK_SIZE_LOG2;
 use clap::{Args, Subcommand};
 use sealfs_protocol::VolumeId;
@@ -19,7 +21,7 @@ const ANSWER_MS: u32 = 5_000;
 /// Which cluster.
 #[derive(Args, Debug, Clone)]
 pub struct ManagerArg {
-    /// Manager of the cluster, such as tcp://127.0.0.1:7420
+    /// Manager of the cluster [default: that of a running `sealfs dev up`, else tcp://127.0.0.1:7420]
     #[arg(long, env = "SEALFS_MANAGER", value_name = "URL")]
     pub manager: Option<String>,
 }

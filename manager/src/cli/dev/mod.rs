@@ -137,6 +137,13 @@ pub fn run(args: Dev) -> Result<u8, Fail> {
     }
 }
 
+/// The manager of the default cluster, if it runs.
+pub fn running_manager() -> Option<String> {
+    let dir = State::locate(None).ok().filter(|dir| State::exists(dir))?;
+    let manager = Daemon::new(&dir, "manager");
+    manager.process().and_then(|_| manager.url())
+}
+
 fn up_verb(options: &UpOptions) -> Result<u8, Fail> {
     let dir = State::locate(options.state.as_deref())?;
     let mut caught = Caught::install()?;
