@@ -273,16 +273,32 @@ fn a_directory_or_a_missing_file_is_refused_by_name() {
 #[test]
 fn an_interrupted_format_is_finished_at_the_next_opening() {
     let mut random = Random::new(11);
-    for writes in (0..8).cycle().take(80) {
+    for writes in (0..12).cycle().take(60) {
         let device = CrashDevice::new("disk", SIZE as usize);
         let kv = MemoryKv::new();
         device.fail_writes_after(writes);
         let first = open(kv.clone(), &device).map(|_| ());
-        assert!(writes > 3 || first.is_err());
+        assert!(writes > 7 || first.is_err());
         let mut meta = open(kv, &device.after_power_cut(&mut random)).unwrap();
         put(&mut meta, 1, b"serves");
         flush(&mut meta).unwrap();
     }
+}
+
+#[test]
+fn the_log_of_an_earlier_store_on_the_device_is_not_replayed() {
+    let device = CrashDevice::new("disk", SIZE as usize);
+    let mut meta = open(MemoryKv::new(), &device).unwrap();
+    put(&mut meta, 1, b"of the earlier store");
+    meta.write_out().unwrap();
+    let wiped = [IoSlice::new(&[0; 4096])];
+    for superblock in [0, 65536] {
+        device.write_at(&wiped, superblock).unwrap();
+    }
+    let kv = MemoryKv::new();
+    drop(open(kv.clone(), &device).unwrap());
+    let meta = open(kv, &device).unwrap();
+    assert_eq!(value(&meta, 1), None);
 }
 
 #[test]
