@@ -28,10 +28,8 @@ pub struct ManagerArg {
 
 impl ManagerArg {
     pub fn url(&self) -> Result<Url, Fail> {
-        let text = self
-            .manager
-            .as_deref()
-            .unwrap_or(crate::config::LISTEN_DEFAULT);
+        let usual = || dev::running_manager().unwrap_or_else(|| LISTEN_DEFAULT.into());
+        let text = self.manager.clone().unwrap_or_else(usual);
         text.parse()
             .map_err(|e| format!("manager {text}: {e}").into())
     }

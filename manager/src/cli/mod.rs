@@ -10,6 +10,7 @@ mod detach;
 mod dev;
 mod doctor;
 mod environment;
+mod files;
 mod generate;
 mod launch;
 mod layers;
@@ -79,6 +80,18 @@ enum Verb {
     Server(cluster::ServerArgs),
     /// Run a program that sees a volume of a cluster
     Run(run::Run),
+    /// List files of a volume
+    Ls(files::list::Ls),
+    /// Print files of a volume
+    Cat(files::show::Cat),
+    /// Copy between volumes and local directories
+    Cp(files::copy::Cp),
+    /// Remove files of a volume
+    Rm(files::remove::Rm),
+    /// Make directories in a volume
+    Mkdir(files::remove::Mkdir),
+    /// Show what is known of files of a volume
+    Stat(files::list::Stat),
     /// Tell what works on this machine, and why something does not
     Doctor(doctor::Doctor),
     /// Print completions for a shell
@@ -98,6 +111,12 @@ pub fn main() -> ExitCode {
         Verb::Volume(args) => cluster::volume(args),
         Verb::Server(args) => cluster::server(args),
         Verb::Run(args) => run::run(args),
+        Verb::Ls(args) => files::list::ls(&args),
+        Verb::Cat(args) => Ok(files::show::cat(&args)),
+        Verb::Cp(args) => files::copy::cp(&args),
+        Verb::Rm(args) => Ok(files::remove::rm(&args)),
+        Verb::Mkdir(args) => Ok(files::remove::mkdir(&args)),
+        Verb::Stat(args) => files::list::stat(&args),
         Verb::Doctor(args) => doctor::run(args),
         Verb::Completions(args) => generate::completions(&args),
         Verb::Man(args) => generate::man(&args),
