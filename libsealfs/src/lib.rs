@@ -13,15 +13,28 @@
 )]
 
 mod alloc;
+mod credentials;
+mod cwd;
+mod descriptors;
+mod environment;
+mod exec;
+mod fds;
+mod fdtable;
 mod guard;
 mod interpose;
+mod kernel;
 mod log;
 mod patch;
+mod path;
+mod pending;
+mod process;
+mod route;
 mod start;
 mod sync;
 mod sys;
 #[path = "interpose/table.rs"]
 mod table;
+mod vfork;
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
 compile_error!("libsealfs is written for x86-64 Linux with glibc");

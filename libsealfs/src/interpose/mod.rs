@@ -1,153 +1,145 @@
 //! The dispatcher: every system call that is not provably native ends here, from a patched site or
 //! from an exported symbol, and is given to the family it belongs to.
+//!
+//! A handler turns the raw arguments into types (`user`), asks `route` whether the call is ours,
+//! and does it on the client and the arena. `calls` has the one table of all numbers.
+//!
+//! What must stay true: no path below the mount reaches the kernel; a handler answers with the
+//! errno that the kernel would give; "not ours" is an answer with a reason, never an error.
+//!
+//! # Safety
+//! Calls are handed to the kernel with the program's own arguments or with addresses of ours.
 
-use crate::patch::call::{Call, Route};
+mod at;
+mod attr;
+mod calls;
+mod control;
+mod copy;
+mod cwd;
+mod dir;
+mod exec;
+mod fd;
+mod file;
+mod lock;
+mod map;
+mod name;
+mod node;
+mod open;
+mod process;
+mod refuse;
+mod rw;
+mod socket;
+mod space;
+mod stat;
+mod user;
+mod write_limit;
+mod xattr;
+
+pub use calls::CLASSES;
+
+use crate::patch::call::{Call, Route, native_unmasked};
 use crate::patch::class::Class;
+use crate::process as state;
+use crate::route::{Answer, Bypass, Outcome};
 use crate::start::StartEnv;
+use sealfs_protocol::Errno;
 
 /// Called once, from the constructor, when `SEALFS_MOUNT` is set, before any call is intercepted.
-pub fn process_start(_env: &StartEnv) {}
+pub fn process_start(env: &StartEnv) {
+    state::start(env);
+}
+
+/// A call on its way through the dispatcher.
+pub struct Ctx<'a> {
+    pub call: &'a mut Call,
+    /// What the kernel said when it was asked first; `None` if it was not.
+    pub kernel_said: Option<isize>,
+}
+
+impl Ctx<'_> {
+    /// Argument `n` as an address or a length.
+    pub fn arg(&self, n: usize) -> usize {
+        self.call.args[n]
+    }
+
+    /// Argument `n` as a C `int`.
+    pub fn int(&self, n: usize) -> i32 {
+        self.call.args[n] as i32
+    }
+
+    /// Argument `n` as a descriptor number; negative ones are beyond every table.
+    pub fn fd(&self, n: usize) -> usize {
+        self.call.args[n] as u32 as usize
+    }
+
+    /// Issues the call as it stands, with the program's signal mask.
+    pub fn native(&self) -> isize {
+        native(self.call)
+    }
+}
 
 /// Decides an intercepted call. Runs on a private stack with asynchronous signals blocked (unless
 /// the process is under seccomp). May rewrite the arguments and return [`Route::Native`]: the
 /// program's own instruction then issues the call, on the program's stack, with its own mask.
-pub fn dispatch(_call: &mut Call) -> Route {
-    Route::Native
+pub fn dispatch(call: &mut Call) -> Route {
+    let Some((handler, class)) = calls::find(call.nr) else {
+        return Route::Native;
+    };
+    state::enter();
+    let mut ctx = Ctx {
+        call,
+        kernel_said: None,
+    };
+    match handler(&mut ctx) {
+        Ok(Outcome::Ours(value)) => Route::Done(value),
+        Err(errno) => Route::Done(-errno.0 as isize),
+        Ok(Outcome::Theirs(Bypass::NotBelowMount)) if by_path(class) && !state::is_sandboxed() => {
+            let said = ctx.native();
+            Route::Done(if is_missing(said) {
+                dispatch_after_kernel(call, said)
+            } else {
+                said
+            })
+        }
+        Ok(Outcome::Theirs(_)) => Route::Native,
+    }
 }
 
 /// A path call that looked native was given to the kernel first, and the kernel said `result`
 /// (`-ENOENT`, `-ENOTDIR` or `-ELOOP`). If the path leads into the mount after all (a local
 /// symbolic link, `..`), answers the call; otherwise returns `result` as it is.
-pub fn dispatch_after_kernel(_call: &mut Call, result: isize) -> isize {
-    result
+pub fn dispatch_after_kernel(call: &mut Call, result: isize) -> isize {
+    let Some((handler, _)) = calls::find(call.nr) else {
+        return result;
+    };
+    let mut ctx = Ctx {
+        call,
+        kernel_said: Some(result),
+    };
+    match handler(&mut ctx) {
+        Ok(Outcome::Ours(value)) => value,
+        Err(errno) => -errno.0 as isize,
+        Ok(Outcome::Theirs(_)) => result,
+    }
 }
 
-/// The class of every system call that is not [`Class::Native`].
-pub const CLASSES: &[(i64, Class)] = &[
-    (libc::SYS_read, Class::Fd),
-    (libc::SYS_write, Class::Fd),
-    (libc::SYS_close, Class::Fd),
-    (libc::SYS_fstat, Class::Fd),
-    (libc::SYS_lseek, Class::Fd),
-    (libc::SYS_ioctl, Class::Fd),
-    (libc::SYS_pread64, Class::Fd),
-    (libc::SYS_pwrite64, Class::Fd),
-    (libc::SYS_readv, Class::Fd),
-    (libc::SYS_writev, Class::Fd),
-    (libc::SYS_preadv, Class::Fd),
-    (libc::SYS_pwritev, Class::Fd),
-    (libc::SYS_preadv2, Class::Fd),
-    (libc::SYS_pwritev2, Class::Fd),
-    (libc::SYS_dup, Class::Fd),
-    (libc::SYS_fcntl, Class::Fd),
-    (libc::SYS_flock, Class::Fd),
-    (libc::SYS_fsync, Class::Fd),
-    (libc::SYS_fdatasync, Class::Fd),
-    (libc::SYS_ftruncate, Class::Fd),
-    (libc::SYS_fallocate, Class::Fd),
-    (libc::SYS_fadvise64, Class::Fd),
-    (libc::SYS_readahead, Class::Fd),
-    (libc::SYS_sync_file_range, Class::Fd),
-    (libc::SYS_syncfs, Class::Fd),
-    (libc::SYS_getdents, Class::Fd),
-    (libc::SYS_getdents64, Class::Fd),
-    (libc::SYS_fchdir, Class::Always),
-    (libc::SYS_fchmod, Class::Fd),
-    (libc::SYS_fchown, Class::Fd),
-    (libc::SYS_fstatfs, Class::Fd),
-    (libc::SYS_fgetxattr, Class::Fd),
-    (libc::SYS_fsetxattr, Class::Fd),
-    (libc::SYS_flistxattr, Class::Fd),
-    (libc::SYS_fremovexattr, Class::Fd),
-    (libc::SYS_dup2, Class::TwoFds),
-    (libc::SYS_dup3, Class::TwoFds),
-    (libc::SYS_sendfile, Class::TwoFds),
-    (libc::SYS_tee, Class::TwoFds),
-    (libc::SYS_splice, Class::Always),
-    (libc::SYS_copy_file_range, Class::Always),
-    (libc::SYS_close_range, Class::Always),
-    (libc::SYS_mmap, Class::Map),
-    (libc::SYS_open, Class::Path),
-    (libc::SYS_creat, Class::Path),
-    (libc::SYS_stat, Class::Path),
-    (libc::SYS_lstat, Class::Path),
-    (libc::SYS_access, Class::Path),
-    (libc::SYS_readlink, Class::Path),
-    (libc::SYS_truncate, Class::Path),
-    (libc::SYS_mkdir, Class::Path),
-    (libc::SYS_rmdir, Class::Path),
-    (libc::SYS_unlink, Class::Path),
-    (libc::SYS_chmod, Class::Path),
-    (libc::SYS_chown, Class::Path),
-    (libc::SYS_lchown, Class::Path),
-    (libc::SYS_mknod, Class::Path),
-    (libc::SYS_statfs, Class::Path),
-    (libc::SYS_utime, Class::Path),
-    (libc::SYS_utimes, Class::Path),
-    (libc::SYS_getxattr, Class::Path),
-    (libc::SYS_lgetxattr, Class::Path),
-    (libc::SYS_setxattr, Class::Path),
-    (libc::SYS_lsetxattr, Class::Path),
-    (libc::SYS_listxattr, Class::Path),
-    (libc::SYS_llistxattr, Class::Path),
-    (libc::SYS_removexattr, Class::Path),
-    (libc::SYS_lremovexattr, Class::Path),
-    (libc::SYS_openat, Class::AtPath),
-    (libc::SYS_openat2, Class::AtPath),
-    (libc::SYS_newfstatat, Class::AtPath),
-    (libc::SYS_statx, Class::AtPath),
-    (libc::SYS_faccessat, Class::AtPath),
-    (libc::SYS_faccessat2, Class::AtPath),
-    (libc::SYS_readlinkat, Class::AtPath),
-    (libc::SYS_mkdirat, Class::AtPath),
-    (libc::SYS_unlinkat, Class::AtPath),
-    (libc::SYS_fchmodat, Class::AtPath),
-    (libc::SYS_fchownat, Class::AtPath),
-    (libc::SYS_mknodat, Class::AtPath),
-    (libc::SYS_utimensat, Class::AtPath),
-    (libc::SYS_futimesat, Class::AtPath),
-    (libc::SYS_name_to_handle_at, Class::AtPath),
-    (libc::SYS_chdir, Class::Always),
-    (libc::SYS_getcwd, Class::Always),
-    (libc::SYS_rename, Class::Always),
-    (libc::SYS_renameat, Class::Always),
-    (libc::SYS_renameat2, Class::Always),
-    (libc::SYS_link, Class::Always),
-    (libc::SYS_linkat, Class::Always),
-    (libc::SYS_symlink, Class::Always),
-    (libc::SYS_symlinkat, Class::Always),
-    (libc::SYS_execve, Class::Always),
-    (libc::SYS_execveat, Class::Always),
-    (libc::SYS_fork, Class::Always),
-    (libc::SYS_vfork, Class::Always),
-    (libc::SYS_clone, Class::Always),
-    (libc::SYS_clone3, Class::Always),
-    (libc::SYS_exit, Class::Always),
-    (libc::SYS_exit_group, Class::Always),
-    (libc::SYS_umask, Class::Always),
-    (libc::SYS_rt_sigaction, Class::Always),
-    (libc::SYS_sigaltstack, Class::Always),
-    (libc::SYS_prctl, Class::Always),
-    (libc::SYS_seccomp, Class::Always),
-    (libc::SYS_chroot, Class::Always),
-    (libc::SYS_mount, Class::Always),
-    (libc::SYS_umount2, Class::Always),
-    (libc::SYS_swapon, Class::Always),
-    (libc::SYS_inotify_add_watch, Class::Always),
-    (libc::SYS_bind, Class::Always),
-    (libc::SYS_connect, Class::Always),
-    (libc::SYS_io_submit, Class::Always),
-    (libc::SYS_io_uring_setup, Class::Always),
-    (libc::SYS_msync, Class::WhenTouched),
-    (libc::SYS_munmap, Class::WhenTouched),
-    (libc::SYS_mremap, Class::WhenTouched),
-    (libc::SYS_mprotect, Class::WhenTouched),
-    (libc::SYS_poll, Class::WhenTouched),
-    (libc::SYS_ppoll, Class::WhenTouched),
-    (libc::SYS_select, Class::WhenTouched),
-    (libc::SYS_pselect6, Class::WhenTouched),
-    (libc::SYS_epoll_ctl, Class::WhenTouched),
-    (libc::SYS_recvmsg, Class::WhenTouched),
-    (libc::SYS_sendmsg, Class::WhenTouched),
-    (libc::SYS_sync, Class::WhenTouched),
-];
+fn by_path(class: Class) -> bool {
+    matches!(class, Class::Path | Class::AtPath)
+}
+
+/// The kernel's words for "this path leads nowhere": the mount may lie behind a link on it.
+pub fn is_missing(result: isize) -> bool {
+    [Errno::ENOENT, Errno::ENOTDIR, Errno::ELOOP]
+        .iter()
+        .any(|e| result == -e.0 as isize)
+}
+
+/// Issues a call with the program's signal mask: handlers may run before it returns.
+pub fn native(call: &Call) -> isize {
+    // SAFETY: the arguments are the program's own, which the kernel checks, or addresses of values
+    // that the caller keeps alive.
+    unsafe { native_unmasked(call) }
+}
+
+/// The signature of a handler.
+pub type Handler = fn(&mut Ctx<'_>) -> Answer;

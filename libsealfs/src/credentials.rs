@@ -1,0 +1,63 @@
+//! Who the calling thread is. In the kernel each thread has ids of its own; libc keeps them equal.
+//!
+//! What must stay true: after the first change of identity seen in this process, every call asks
+//! the kernel who its thread is; before it, nobody pays for that.
+
+use crate::kernel;
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use sealfs_protocol::message::Credentials;
+
+/// A set*id call was seen.
+static CHANGED: AtomicBool = AtomicBool::new(false);
+/// The identity that the client was made with.
+static FIRST: AtomicPtr<Credentials> = AtomicPtr::new(core::ptr::null_mut());
+
+/// The identity of the calling thread, for the client of a new process.
+pub fn current() -> Credentials {
+    let now = read();
+    let kept = Box::into_raw(Box::new(now.clone()));
+    // The one before stays: somebody may be comparing with it.
+    FIRST.swap(kept, AcqRel);
+    now
+}
+
+fn read() -> Credentials {
+    let (users, groups) = kernel::ids();
+    Credentials {
+        uid: users[1],
+        gid: groups[1],
+        groups: kernel::groups(),
+    }
+}
+
+/// The program changes who it is.
+pub fn note_change() {
+    CHANGED.store(true, Release);
+}
+
+/// The identity of the calling thread if it is not the client's own.
+pub fn of_this_thread() -> Option<Credentials> {
+    if !CHANGED.load(Relaxed) {
+        return None;
+    }
+    let now = read();
+    // SAFETY: null or a leaked box.
+    let first = unsafe { FIRST.load(Acquire).as_ref() };
+    (first != Some(&now)).then_some(now)
+}
+
+/// The real ids as an identity, for access(2), if they differ from the effective ones.
+pub fn real_if_different() -> Option<Credentials> {
+    let (users, groups) = kernel::ids();
+    if users[0] == users[1] && groups[0] == groups[1] {
+        return None;
+    }
+    Some(Credentials {
+        uid: users[0],
+        gid: groups[0],
+        groups: kernel::groups(),
+    })
+}

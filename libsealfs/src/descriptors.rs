@@ -1,0 +1,64 @@
+//! The library's own descriptors: where they sit, and what the client does through us.
+//!
+//! They sit high in the descriptor table, so that the program's lowest free number is what it would
+//! be without us; not at the very end of it, because the kernel copies the table up to the highest
+//! number at every fork.
+//!
+//! # Safety
+//! The hooks take addresses in the program's memory and go through `guard`.
+
+use crate::guard;
+use crate::{fdtable, kernel, pending};
+use sealfs_client::Hooks;
+
+/// Sockets go here, if the limit allows.
+const HIGH: u64 = 4000;
+/// Room that is left above the first one when the limit is lower.
+const ROOM: u64 = 64;
+const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE;
+
+pub fn hooks() -> Hooks {
+    Hooks {
+        place_fd,
+        copy_to_user,
+        zero_user,
+        long_wait: pending::look,
+    }
+}
+
+/// Moves a new socket out of the program's sight and notes it.
+fn place_fd(fd: i32) -> i32 {
+    let soft = kernel::limit(RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let from = HIGH.min(soft.saturating_sub(ROOM));
+    let placed = kernel::duplicate_above(fd as u32, from as u32);
+    let fd = match placed {
+        Ok(high) => {
+            kernel::close(fd as u32);
+            high
+        }
+        Err(_) => fd as u32,
+    };
+    fdtable::add_internal(fd);
+    fd as i32
+}
+
+unsafe fn copy_to_user(address: *mut u8, from: *const u8, len: usize) -> bool {
+    // SAFETY: the caller vouches for `from`.
+    unsafe { guard::copy_to_user(address, from, len) }.is_ok()
+}
+
+unsafe fn zero_user(address: *mut u8, len: usize) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut done = 0;
+    while done < len {
+        let step = (len - done).min(ZEROS.len());
+        // SAFETY: the source is a constant of at least that length.
+        let copied =
+            unsafe { guard::copy_to_user(address.wrapping_add(done), ZEROS.as_ptr(), step) };
+        if copied.is_err() {
+            return false;
+        }
+        done += step;
+    }
+    true
+}

@@ -1,0 +1,82 @@
+//! The environment that this image was started with: our settings in it, and what the exec before
+//! put into it for our sake, which the program must not see.
+//!
+//! # Safety
+//! The array and its strings are the process's own and are changed before anybody else runs.
+
+use crate::exec::{INJECTED, PRELOAD};
+use crate::start::StartEnv;
+use core::ffi::{CStr, c_char};
+
+/// The setting of every name of ours, as `NAME=value`.
+pub fn settings_of(env: &StartEnv) -> Vec<Vec<u8>> {
+    let ours = |entry: &&[u8]| {
+        entry.starts_with(b"SEALFS_")
+            && !entry.starts_with(b"SEALFS_INJECTED=")
+            && !entry.starts_with(b"SEALFS_EXECUTABLE=")
+    };
+    entries(env)
+        .map(|(_, text)| text)
+        .filter(ours)
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+/// Each entry: its place in the array, and its text.
+fn entries(env: &StartEnv) -> impl Iterator<Item = (*mut *mut c_char, &'static [u8])> + use<> {
+    let mut at = env.envp as *mut *mut c_char;
+    core::iter::from_fn(move || {
+        if at.is_null() {
+            return None;
+        }
+        // SAFETY: the array ends with a null, which ends the iteration.
+        let text = unsafe { *at };
+        if text.is_null() {
+            return None;
+        }
+        let place = at;
+        // SAFETY: the entry was not the last one, and is a C string.
+        let text = unsafe {
+            at = at.add(1);
+            CStr::from_ptr(text).to_bytes()
+        };
+        Some((place, text))
+    })
+}
+
+/// Takes out what was injected: whole variables, and our path at the end of another's LD_PRELOAD.
+pub fn hide_injected(env: &StartEnv) {
+    let Some(list) = env.get(INJECTED).map(<[u8]>::to_vec) else {
+        return;
+    };
+    let hidden = |text: &[u8]| {
+        let name = text.split(|b| *b == b'=').next().unwrap_or(text);
+        name == INJECTED || list.split(|b| *b == b',').any(|injected| injected == name)
+    };
+    let appended = list
+        .split(|b| *b == b',')
+        .any(|name| name.strip_prefix(b"+") == Some(PRELOAD));
+    let mut to = env.envp as *mut *mut c_char;
+    let mut kept = Vec::new();
+    for (place, text) in entries(env) {
+        // SAFETY: the place was just read.
+        let pointer = unsafe { *place };
+        if appended && text.starts_with(b"LD_PRELOAD=") {
+            if let Some(cut) = text.iter().rposition(|b| *b == b':') {
+                // SAFETY: within the string, which nobody else reads yet.
+                unsafe { *pointer.add(cut) = 0 };
+            }
+        }
+        if !hidden(text) {
+            kept.push(pointer);
+        }
+    }
+    kept.push(core::ptr::null_mut());
+    for pointer in kept {
+        // SAFETY: no more pointers than the array had.
+        unsafe {
+            *to = pointer;
+            to = to.add(1);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Descriptor numbers of the program as what they stand for.
+//!
+//! What must stay true: a number is *ours* only when one `fstat` says that it holds a placeholder of
+//! our arena whose description is open; what is remembered of that is dropped at every change.
+
+use crate::interpose::Ctx;
+use crate::kernel;
+use crate::patch::class::TOUCHED;
+use crate::{fdtable, process};
+use core::sync::atomic::Ordering::Relaxed;
+use sealfs_client::FileRef;
+use sealfs_client::node::placeholder::{self, Kind};
+use sealfs_client::node::{OffsetGuard, Slot};
+use sealfs_protocol::attr::{S_IFDIR, S_IFMT};
+use sealfs_protocol::{Errno, InodeId};
+
+/// Mode of placeholder directories: nothing else needs a closer look.
+pub const PLACEHOLDER_MODE: u32 = libc::S_IFDIR | 0o500;
+
+/// What a descriptor number stands for.
+pub enum Fd {
+    /// The kernel's; also numbers that are not open, about which the kernel says so.
+    Theirs,
+    Ours(Open),
+    /// One of the library's own.
+    Internal,
+    /// The kernel's directory above the mount point.
+    Above,
+    /// The kernel's list of this process's descriptors.
+    Listing,
+}
+
+/// An open file description of ours, and the number it was reached by.
+#[derive(Clone, Copy)]
+pub struct Open {
+    pub fd: u32,
+    pub slot: Slot<'static>,
+}
+
+/// The descriptor in argument `n` of a call.
+pub fn of(ctx: &Ctx<'_>, n: usize) -> Result<Fd, Errno> {
+    lookup(ctx.fd(n))
+}
+
+pub fn lookup(fd: usize) -> Result<Fd, Errno> {
+    match fdtable::get(fd) {
+        fdtable::State::Native => return Ok(Fd::Theirs),
+        fdtable::State::Above => return Ok(Fd::Above),
+        fdtable::State::Listing => return Ok(Fd::Listing),
+        fdtable::State::Internal if is_in_use(fd) => return Ok(Fd::Internal),
+        fdtable::State::Ours(index) => {
+            if let Some(open) = live(fd, index) {
+                return Ok(Fd::Ours(open));
+            }
+        }
+        fdtable::State::Unknown if process::is_sandboxed() => return Ok(Fd::Theirs),
+        fdtable::State::Internal | fdtable::State::Unknown => {}
+    }
+    if fdtable::get(fd) != fdtable::State::Unknown {
+        fdtable::forget(fd);
+    }
+    look(fd)
+}
+
+fn is_in_use(fd: usize) -> bool {
+    process::known_client().is_some_and(|client| client.sockets().any(|s| s as usize == fd))
+}
+
+fn live(fd: usize, index: u32) -> Option<Open> {
+    let arena = process::known_arena()?;
+    let slot = arena.slot(arena.live(index)?)?;
+    Some(Open {
+        fd: fd as u32,
+        slot,
+    })
+}
+
+/// Asks the kernel what `fd` is, and remembers it.
+fn look(fd: usize) -> Result<Fd, Errno> {
+    let ticket = fdtable::begin(fd);
+    let Ok(stat) = kernel::fstat(fd) else {
+        if let Some(ticket) = ticket {
+            fdtable::finish(ticket, fdtable::State::Unknown);
+        }
+        return Ok(Fd::Theirs);
+    };
+    let kind = if stat.st_mode == PLACEHOLDER_MODE {
+        kind_of(fd)?
+    } else {
+        Kind::Native
+    };
+    let (state, found) = match kind {
+        Kind::Slot(index) => match live(fd, index) {
+            Some(open) => (fdtable::State::Ours(index), Ok(Fd::Ours(open))),
+            None => (fdtable::State::Unknown, Err(Errno::EBADF)),
+        },
+        Kind::Foreign => (fdtable::State::Unknown, Err(Errno::EACCES)),
+        Kind::Stale | Kind::Cwd { .. } => (fdtable::State::Unknown, Err(Errno::EBADF)),
+        Kind::Native if process::is_ancestor(&stat) => (fdtable::State::Above, Ok(Fd::Above)),
+        Kind::Native => (fdtable::State::Native, Ok(Fd::Theirs)),
+    };
+    if matches!(state, fdtable::State::Ours(_)) {
+        TOUCHED.store(true, Relaxed);
+    }
+    if let Some(ticket) = ticket {
+        fdtable::finish(ticket, state);
+    }
+    found
+}
+
+/// What the placeholder-like directory `fd` is; attaches to the arena if it may be ours.
+fn kind_of(fd: usize) -> Result<Kind, Errno> {
+    let runtime = process::runtime()?;
+    let kind = placeholder::classify(runtime, process::known_arena(), fd as i32)?;
+    if kind == Kind::Stale && process::known_arena().is_none() {
+        let arena = &process::node()?.arena;
+        return placeholder::classify(runtime, Some(arena), fd as i32);
+    }
+    Ok(kind)
+}
+
+impl Open {
+    pub fn ino(&self) -> InodeId {
+        self.slot.ino()
+    }
+
+    pub fn file(&self) -> FileRef {
+        FileRef {
+            ino: self.slot.ino(),
+            open: self.slot.open_id(),
+        }
+    }
+
+    pub fn is_directory(&self) -> bool {
+        self.slot.kind() & S_IFMT == S_IFDIR
+    }
+
+    pub fn flags(&self) -> i32 {
+        self.slot.flags() as i32
+    }
+
+    pub fn is_path_only(&self) -> bool {
+        self.flags() & libc::O_PATH != 0
+    }
+
+    /// `O_PATH` descriptors answer EBADF to everything that reads, writes or changes.
+    pub fn not_path_only(&self) -> Result<(), Errno> {
+        if self.is_path_only() {
+            Err(Errno::EBADF)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub fn can_read(&self) -> bool {
+        !self.is_path_only() && self.flags() & libc::O_ACCMODE != libc::O_WRONLY
+    }
+
+    pub fn can_write(&self) -> bool {
+        !self.is_path_only()
+            && matches!(
+                self.flags() & libc::O_ACCMODE,
+                libc::O_WRONLY | libc::O_RDWR
+            )
+    }
+
+    /// The offset, held until the guard goes.
+    pub fn lock_offset(&self) -> Result<OffsetGuard<'static>, Errno> {
+        self.slot
+            .lock_offset(process::me()?, process::deadline_ms())
+    }
+}

@@ -1,0 +1,119 @@
+//! chdir(2), fchdir(2), getcwd(2).
+
+use super::at::{self, PathArg};
+use super::rw::ours;
+use super::{Ctx, user};
+use crate::cwd::{self, Cwd};
+use crate::fds::{self, Fd};
+use crate::process;
+use crate::route::{Answer, Bypass, Outcome, Target, done, theirs, value};
+use sealfs_client::{At, Failure};
+use sealfs_protocol::{Errno, InodeId};
+
+const X_OK: u32 = 1;
+
+/// chdir(path)
+pub fn chdir(ctx: &mut Ctx<'_>) -> Answer {
+    let arg = PathArg::plain(0, true);
+    let target = at::locate(ctx, arg)?;
+    if let Target::Theirs(_) = target {
+        return native(ctx, arg);
+    }
+    into(ctx, arg, target)
+}
+
+fn into(ctx: &mut Ctx<'_>, arg: PathArg, target: Target) -> Answer {
+    let answer = at::run_from(ctx, arg, target, &mut |client, place| {
+        let attr = client.access(place.at(), true, X_OK)?;
+        if !attr.is_dir() {
+            return Err(Errno::ENOTDIR.into());
+        }
+        cwd::enter(attr.ino)?;
+        Ok(0)
+    });
+    // A link in the volume may have led the kernel elsewhere.
+    if !matches!(cwd::get(), Cwd::Ours(_)) {
+        cwd::forget();
+        cwd::get();
+    }
+    answer
+}
+
+/// A directory of the kernel's, unless a link on the way leads to us.
+fn native(ctx: &mut Ctx<'_>, arg: PathArg) -> Answer {
+    cwd::forget();
+    let said = ctx.native();
+    cwd::forget();
+    if super::is_missing(said) && !process::is_sandboxed() {
+        ctx.kernel_said = Some(said);
+        if let target @ Target::Ours(_) = at::locate(ctx, arg)? {
+            return into(ctx, arg, target);
+        }
+    }
+    if !process::is_sandboxed() {
+        cwd::get();
+    }
+    Ok(Outcome::Ours(said))
+}
+
+/// fchdir(fd)
+pub fn fchdir(ctx: &mut Ctx<'_>) -> Answer {
+    let open = match fds::of(ctx, 0)? {
+        Fd::Ours(open) => open,
+        Fd::Internal => return Err(Errno::EBADF),
+        Fd::Theirs | Fd::Above | Fd::Listing => {
+            cwd::forget();
+            let said = ctx.native();
+            cwd::forget();
+            if !process::is_sandboxed() {
+                cwd::get();
+            }
+            return Ok(Outcome::Ours(said));
+        }
+    };
+    if !open.is_directory() {
+        return Err(Errno::ENOTDIR);
+    }
+    let at = At {
+        base: open.ino(),
+        path: b"",
+    };
+    match process::client()?.access(at, true, X_OK) {
+        Ok(_) => {}
+        Err(Failure::Errno(errno)) => return Err(errno),
+        Err(Failure::Outside(_)) => return Err(Errno::EIO),
+    }
+    cwd::enter(open.ino())?;
+    done()
+}
+
+/// getcwd(buffer, bytes): the length with its NUL
+pub fn getcwd(ctx: &mut Ctx<'_>) -> Answer {
+    let Cwd::Ours(ino) = cwd::get() else {
+        return theirs(Bypass::KernelsPart);
+    };
+    let mut full = path_within_limit(ino)?;
+    full.push(0);
+    if full.len() > ctx.arg(1) {
+        return Err(Errno::ERANGE);
+    }
+    user::copy_out(ctx.arg(0), &full)?;
+    value(full.len())
+}
+
+/// The kernel has one page for the path.
+fn path_within_limit(ino: InodeId) -> Result<Vec<u8>, Errno> {
+    let full = cwd::path_of(ino)?;
+    if full.len() >= sealfs_protocol::limits::PATH_MAX_BYTES {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    Ok(full)
+}
+
+/// syncfs(fd)
+pub fn syncfs(ctx: &mut Ctx<'_>) -> Answer {
+    let open = ours!(ctx);
+    open.not_path_only()?;
+    process::client()?.sync_fs()?;
+    done()
+}

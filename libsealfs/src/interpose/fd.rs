@@ -1,0 +1,197 @@
+//! Descriptor numbers: close(2), dup(2) and its kin, close_range(2).
+//!
+//! What must stay true: what is remembered of a number is dropped before and after it changes; the
+//! one that closes the last descriptor of a description, in whatever process, tells the server.
+
+use super::{Ctx, lock};
+use crate::fds::{self, Fd, Open};
+use crate::fdtable::{self, State};
+use crate::route::{Answer, Bypass, Outcome, done, theirs};
+use crate::{kernel, process};
+use sealfs_client::node::{Slot, placeholder};
+use sealfs_protocol::Errno;
+
+/// close(fd)
+pub fn close(ctx: &mut Ctx<'_>) -> Answer {
+    let fd = ctx.fd(0);
+    match fds::lookup(fd) {
+        Ok(Fd::Ours(open)) => {
+            fdtable::forget(fd);
+            kernel::close(open.fd);
+            fdtable::forget(fd);
+            closed(&open);
+            done()
+        }
+        Ok(Fd::Internal) => Err(Errno::EBADF),
+        Ok(Fd::Theirs | Fd::Above | Fd::Listing) | Err(_) => {
+            fdtable::forget(fd);
+            theirs(Bypass::NativeDescriptor)
+        }
+    }
+}
+
+/// After a descriptor of a description was closed: POSIX drops this process's record locks on the
+/// file, and the last closer of all tells the server.
+pub fn closed(open: &Open) {
+    lock::dropped_by_close(open);
+    release_if_last(&open.slot);
+}
+
+fn release_if_last(slot: &Slot<'static>) {
+    let (Ok(node), Ok(me)) = (process::node(), process::me()) else {
+        return;
+    };
+    let file = sealfs_client::FileRef {
+        ino: slot.ino(),
+        open: slot.open_id(),
+    };
+    if !placeholder::last_closer(node.runtime, &node.arena, slot.id(), me) {
+        return;
+    }
+    if let Ok(client) = process::client() {
+        client.close(file);
+    }
+    node.arena.release(slot.id());
+}
+
+/// Before a further descriptor of the description comes into being.
+pub fn share(open: &Open) -> Result<(), Errno> {
+    let node = process::node()?;
+    let before = open.slot.is_shared();
+    if !placeholder::mark_shared(node.runtime, &node.arena, open.fd as i32, open.slot.id())? {
+        // Another thread closed it meanwhile: we may have been the ones who kept it open.
+        release_if_last(&open.slot);
+        return Err(Errno::EBADF);
+    }
+    if !before {
+        open.note_written();
+    }
+    Ok(())
+}
+
+/// dup(fd)
+pub fn dup(ctx: &mut Ctx<'_>) -> Answer {
+    duplicate(ctx)
+}
+
+/// Issues a call that returns a duplicate of the descriptor in argument 0.
+pub fn duplicate(ctx: &mut Ctx<'_>) -> Answer {
+    let open = match fds::of(ctx, 0)? {
+        Fd::Ours(open) => open,
+        Fd::Internal => return Err(Errno::EBADF),
+        Fd::Above | Fd::Listing | Fd::Theirs => return theirs(Bypass::NativeDescriptor),
+    };
+    share(&open)?;
+    let said = ctx.native();
+    if let Ok(new) = usize::try_from(said) {
+        fdtable::set(new, State::Ours(open.slot.id().index));
+    }
+    Ok(Outcome::Ours(said))
+}
+
+/// dup2(old, new) and dup3(old, new, flags)
+pub fn dup_onto(ctx: &mut Ctx<'_>) -> Answer {
+    let (old, new) = (ctx.fd(0), ctx.fd(1));
+    let from = fds::lookup(old)?;
+    if matches!(from, Fd::Internal) {
+        return Err(Errno::EBADF);
+    }
+    if old == new {
+        return theirs(Bypass::KernelsPart);
+    }
+    let replaced = match fds::lookup(new) {
+        Ok(Fd::Ours(open)) => Some(open),
+        // dup(2) names this errno for a number that is not to be had at the moment.
+        Ok(Fd::Internal) => return Err(Errno::EBUSY),
+        Ok(Fd::Theirs | Fd::Above | Fd::Listing) | Err(_) => None,
+    };
+    let state = match &from {
+        Fd::Ours(open) => {
+            share(open)?;
+            State::Ours(open.slot.id().index)
+        }
+        _ => State::Unknown,
+    };
+    fdtable::forget(new);
+    let said = ctx.native();
+    fdtable::forget(new);
+    if said >= 0 {
+        if state != State::Unknown {
+            fdtable::set(new, state);
+        }
+        if let Some(open) = replaced {
+            closed(&open);
+        }
+    }
+    Ok(Outcome::Ours(said))
+}
+
+/// close_range(first, last, flags)
+pub fn close_range(ctx: &mut Ctx<'_>) -> Answer {
+    let (first, last, flags) = (ctx.arg(0) as u32, ctx.arg(1) as u32, ctx.arg(2) as u32);
+    let known = libc::CLOSE_RANGE_UNSHARE | libc::CLOSE_RANGE_CLOEXEC;
+    if flags & !known != 0 || first > last {
+        return Err(Errno::EINVAL);
+    }
+    if flags & libc::CLOSE_RANGE_CLOEXEC != 0 {
+        // Ours are closed at exec anyway, and nothing else changes.
+        return theirs(Bypass::KernelsPart);
+    }
+    let open: Vec<Open> = open_numbers()?
+        .into_iter()
+        .filter(|fd| (first..=last).contains(fd))
+        .filter_map(|fd| match fds::lookup(fd as usize) {
+            Ok(Fd::Ours(open)) => Some(open),
+            _ => None,
+        })
+        .collect();
+    fdtable::forget_range(first as usize, last as usize);
+    let mut from = first;
+    let mut kept: Vec<u32> = internals()
+        .filter(|fd| (first..=last).contains(fd))
+        .collect();
+    kept.sort_unstable();
+    for fd in kept {
+        if fd > from {
+            kernel::close_range(from, fd - 1, flags)?;
+        }
+        from = fd + 1;
+    }
+    if from <= last {
+        kernel::close_range(from, last, flags)?;
+    }
+    fdtable::forget_range(first as usize, last as usize);
+    open.iter().for_each(closed);
+    done()
+}
+
+/// The library's sockets that are open now.
+pub fn internals() -> impl Iterator<Item = u32> {
+    process::known_client()
+        .into_iter()
+        .flat_map(|client| client.sockets())
+        .map(|fd| fd as u32)
+}
+
+/// The numbers that are open, from the kernel's own list.
+pub fn open_numbers() -> Result<Vec<u32>, Errno> {
+    let path = kernel::CPath::new(b"/proc/self/fd");
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let list = kernel::open_at(kernel::AT_FDCWD, &path, flags, 0)?;
+    let mut numbers = Vec::new();
+    let mut page = vec![0u8; 4096];
+    loop {
+        let len = match kernel::getdents(list, &mut page) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(errno) => {
+                kernel::close(list);
+                return Err(errno);
+            }
+        };
+        let names = super::dir::records(&page[..len]).filter_map(|r| crate::path::number(r.name));
+        numbers.extend(names.filter(|fd| *fd != list));
+    }
+    kernel::close(list);
+    Ok(numbers)
+}

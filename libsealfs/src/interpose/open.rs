@@ -1,0 +1,262 @@
+//! open(2), creat(2), openat(2), openat2(2): from a path to a descriptor.
+//!
+//! The number comes first, as in the kernel: a full descriptor table is found out before a file is
+//! made or cut. Then the server opens the inode, and the description becomes visible.
+//!
+//! What must stay true: whatever fails, neither number nor slot nor server-side open stays behind.
+
+use super::at::{self, PathArg};
+use super::{Ctx, node, user};
+use crate::fds::{self, Fd};
+use crate::fdtable::{self, State};
+use crate::kernel::{self, AT_FDCWD};
+use crate::log::{Level, say};
+use crate::patch::class::TOUCHED;
+use crate::path::{self, Magic};
+use crate::process::{self, ClientRef, Node};
+use crate::route::{Answer, Bypass, Outcome, Place, theirs};
+use crate::vfork;
+use core::sync::atomic::Ordering::Relaxed;
+use sealfs_client::node::{OpenedFile, SlotId, SlotInit, placeholder};
+use sealfs_client::{Failure, FileRef, Opened};
+use sealfs_protocol::attr::{S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK};
+use sealfs_protocol::{Errno, InodeId, OpenId};
+
+/// The kernel's value of O_LARGEFILE on x86-64, which it sets by itself and F_GETFL shows.
+pub const LARGEFILE: i32 = 0o100_000;
+const TMPFILE_BIT: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+/// Flags that act at open and are not kept.
+const AT_OPEN: i32 =
+    libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc::O_TRUNC | libc::O_CLOEXEC;
+/// What O_PATH leaves of the other flags.
+const WITH_PATH: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+
+/// open(path, flags, mode)
+pub fn open(ctx: &mut Ctx<'_>) -> Answer {
+    let (flags, mode) = (ctx.int(1), ctx.arg(2) as u32);
+    open_path(ctx, AT_FDCWD, 0, flags, mode)
+}
+
+/// creat(path, mode)
+pub fn creat(ctx: &mut Ctx<'_>) -> Answer {
+    let mode = ctx.arg(1) as u32;
+    open_path(
+        ctx,
+        AT_FDCWD,
+        0,
+        libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC,
+        mode,
+    )
+}
+
+/// openat(dir, path, flags, mode)
+pub fn openat(ctx: &mut Ctx<'_>) -> Answer {
+    let (dir, flags, mode) = (ctx.int(0), ctx.int(2), ctx.arg(3) as u32);
+    open_path(ctx, dir, 1, flags, mode)
+}
+
+/// openat2(dir, path, how, size). Restrictions of the walk are the kernel's to keep; where the
+/// path is ours they are not to be had, which is said as by a kernel without the call.
+pub fn openat2(ctx: &mut Ctx<'_>) -> Answer {
+    const SIZE_FIRST: usize = 24;
+    let dir = ctx.int(0);
+    if ctx.arg(3) < SIZE_FIRST {
+        return theirs(Bypass::NotBelowMount);
+    }
+    let [flags, mode, resolve]: [u64; 3] = user::read(ctx.arg(2))?;
+    let arg = PathArg {
+        dir,
+        index: 1,
+        follow: flags as i32 & libc::O_NOFOLLOW == 0,
+        empty: false,
+    };
+    let restricted = resolve & !(libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS) != 0;
+    match at::locate(ctx, arg)? {
+        crate::route::Target::Ours(_) if restricted => Err(Errno::ENOSYS),
+        _ => open_path(ctx, dir, 1, flags as i32, mode as u32),
+    }
+}
+
+fn open_path(ctx: &mut Ctx<'_>, dir: i32, index: usize, flags: i32, mode: u32) -> Answer {
+    let flags = if flags & libc::O_PATH != 0 {
+        flags & WITH_PATH
+    } else {
+        flags
+    };
+    let exclusive = libc::O_CREAT | libc::O_EXCL;
+    let follow = flags & libc::O_NOFOLLOW == 0 && flags & exclusive != exclusive;
+    let arg = PathArg {
+        dir,
+        index,
+        follow,
+        empty: false,
+    };
+    if ctx.kernel_said.is_none() && lists_descriptors(ctx, arg) {
+        return open_listing(ctx);
+    }
+    let mut fifo = None;
+    let answer = at::run(ctx, arg, |client, place| {
+        let opened = open_place(client, place, flags, mode)?;
+        match opened {
+            Made::Descriptor(fd) => Ok(fd as usize),
+            Made::Fifo(ino) => {
+                fifo = Some(ino);
+                Ok(0)
+            }
+        }
+    })?;
+    match fifo {
+        Some(ino) => node::open_fifo(ino, flags),
+        None => Ok(answer),
+    }
+}
+
+/// What opening a place led to.
+enum Made {
+    Descriptor(u32),
+    /// A FIFO: the kernel's, found by the inode.
+    Fifo(InodeId),
+}
+
+fn open_place(client: &ClientRef, place: &Place, flags: i32, mode: u32) -> Result<Made, Failure> {
+    let creates = flags & libc::O_CREAT != 0 || flags & TMPFILE_BIT != 0;
+    if creates && flags & (TMPFILE_BIT | libc::O_DIRECTORY) == libc::O_DIRECTORY {
+        return Err(Errno::EINVAL.into());
+    }
+    let mode = if creates {
+        mode & 0o7777 & !process::umask()
+    } else {
+        0
+    };
+    let node = process::node()?;
+    let open = node.arena.mint_open();
+    let claim = Claim::new(node, open, flags)?;
+    let Opened { attr, .. } = client.open(place.at(), flags as u32, mode, open)?;
+    let file = FileRef {
+        ino: attr.ino,
+        open,
+    };
+    if flags & libc::O_PATH == 0 {
+        match attr.mode & S_IFMT {
+            S_IFIFO => {
+                client.close(file);
+                return Ok(Made::Fifo(attr.ino));
+            }
+            S_IFCHR | S_IFBLK => {
+                client.close(file);
+                return Err(Errno::EACCES.into());
+            }
+            S_IFSOCK => {
+                client.close(file);
+                return Err(Errno::ENXIO.into());
+            }
+            _ => {}
+        }
+    }
+    let (parent, name) = origin(place);
+    let opened = OpenedFile {
+        ino: attr.ino,
+        kind: attr.mode & S_IFMT,
+        parent,
+        name: &name,
+    };
+    if let Err(errno) = node.arena.publish(claim.id, &opened) {
+        client.close(file);
+        return Err(errno.into());
+    }
+    if flags & libc::O_TRUNC != 0 && attr.mode & S_IFMT == sealfs_protocol::attr::S_IFREG {
+        super::map::resized(attr.ino, 0)?;
+    }
+    Ok(Made::Descriptor(claim.keep()))
+}
+
+/// Where the file was opened, for `/proc/self/fd`: a directory and the path below it. A descriptor
+/// that is opened again passes on where it came from.
+fn origin(place: &Place) -> (InodeId, Vec<u8>) {
+    let Some(fd) = place.descriptor else {
+        return (place.base, place.path.clone());
+    };
+    match fds::lookup(fd as usize) {
+        Ok(Fd::Ours(other)) => other.slot.opened_by().unwrap_or((place.base, Vec::new())),
+        _ => (place.base, Vec::new()),
+    }
+}
+
+/// A slot and a number that are not visible yet; given back when dropped.
+struct Claim {
+    node: &'static Node,
+    id: SlotId,
+    fd: u32,
+}
+
+impl Claim {
+    fn new(node: &'static Node, open: OpenId, flags: i32) -> Result<Claim, Errno> {
+        let template = process::template()?;
+        let init = SlotInit {
+            cluster: template.cluster,
+            manager: template.manager,
+            volume: template.volume,
+            mount: 0,
+            open,
+            flags: (flags & !AT_OPEN | LARGEFILE) as u32,
+        };
+        let id = node.arena.allocate(node.runtime, process::me()?, &init)?;
+        let cloexec = flags & libc::O_CLOEXEC != 0;
+        match placeholder::open(node.runtime, &node.arena, id, cloexec) {
+            Ok(fd) => Ok(Claim {
+                node,
+                id,
+                fd: fd as u32,
+            }),
+            Err(errno) => {
+                node.arena.release(id);
+                Err(errno)
+            }
+        }
+    }
+
+    fn keep(self) -> u32 {
+        let fd = self.fd;
+        fdtable::set(fd as usize, State::Ours(self.id.index));
+        TOUCHED.store(true, Relaxed);
+        if vfork::is_child() {
+            // The slot's owner is our parent, which does not have this descriptor.
+            let shared =
+                placeholder::mark_shared(self.node.runtime, &self.node.arena, fd as i32, self.id);
+            if shared.is_err() {
+                say(
+                    Level::Warn,
+                    format_args!("a descriptor made for exec may be lost"),
+                );
+            }
+        }
+        core::mem::forget(self);
+        fd
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        fdtable::forget(self.fd as usize);
+        kernel::close(self.fd);
+        fdtable::forget(self.fd as usize);
+        self.node.arena.release(self.id);
+    }
+}
+
+/// The path is the directory that lists this process's descriptors.
+fn lists_descriptors(ctx: &Ctx<'_>, arg: PathArg) -> bool {
+    user::path(ctx.arg(arg.index)).is_ok_and(|text| {
+        matches!(path::magic(&text, process::pid()), Some((Magic::Descriptors, rest))
+            if rest.iter().all(|b| *b == b'/'))
+    })
+}
+
+/// Opens that directory natively and remembers what it is.
+fn open_listing(ctx: &Ctx<'_>) -> Answer {
+    let said = ctx.native();
+    if let Ok(fd) = usize::try_from(said) {
+        fdtable::set(fd, State::Listing);
+    }
+    Ok(Outcome::Ours(said))
+}

@@ -1,0 +1,78 @@
+//! RLIMIT_FSIZE: how far a process may make a file grow (getrlimit(2)).
+//!
+//! What must stay true: a write that starts below the limit is cut there; one that starts at it
+//! gets SIGXFSZ and EFBIG, as from the kernel.
+
+use super::Ctx;
+use super::user::Spans;
+use crate::kernel;
+use crate::route::{Answer, Bypass, Outcome, theirs};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sealfs_protocol::Errno;
+
+const UNKNOWN: u64 = u64::MAX - 1;
+/// The soft limit; `u64::MAX` is none.
+static LIMIT: AtomicU64 = AtomicU64::new(UNKNOWN);
+
+fn limit() -> u64 {
+    let known = LIMIT.load(Relaxed);
+    if known != UNKNOWN {
+        return known;
+    }
+    let soft = kernel::limit(libc::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft);
+    LIMIT.store(soft, Relaxed);
+    soft
+}
+
+pub fn is_set() -> bool {
+    limit() != u64::MAX
+}
+
+/// Cuts a write at `offset` to what the limit allows.
+pub fn apply(offset: u64, spans: &mut Spans) -> Result<(), Errno> {
+    let limit = limit().min(sealfs_protocol::limits::FILE_SIZE_MAX_BYTES);
+    if offset >= limit {
+        return Err(refuse());
+    }
+    spans.cut(usize::try_from(limit - offset).unwrap_or(usize::MAX));
+    Ok(())
+}
+
+/// Whether a file may be given this size.
+pub fn check_size(size: u64) -> Result<(), Errno> {
+    if size > limit() {
+        Err(refuse())
+    } else {
+        Ok(())
+    }
+}
+
+fn refuse() -> Errno {
+    if is_set() {
+        kernel::raise(libc::SIGXFSZ);
+    }
+    Errno::EFBIG
+}
+
+/// setrlimit(resource, limit)
+pub fn setrlimit(ctx: &mut Ctx<'_>) -> Answer {
+    if ctx.arg(0) != libc::RLIMIT_FSIZE as usize {
+        return theirs(Bypass::KernelsPart);
+    }
+    changed(ctx)
+}
+
+/// prlimit64(pid, resource, new, old)
+pub fn prlimit(ctx: &mut Ctx<'_>) -> Answer {
+    if ctx.arg(1) != libc::RLIMIT_FSIZE as usize || ctx.arg(2) == 0 {
+        return theirs(Bypass::KernelsPart);
+    }
+    changed(ctx)
+}
+
+/// The kernel sets the limit; the next write asks for it.
+fn changed(ctx: &mut Ctx<'_>) -> Answer {
+    let said = ctx.native();
+    LIMIT.store(UNKNOWN, Relaxed);
+    Ok(Outcome::Ours(said))
+}

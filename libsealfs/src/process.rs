@@ -1,0 +1,492 @@
+//! What this process knows: how it was configured, its place in the node's arena, its client.
+//!
+//! Three layers, each made when it is first needed: the runtime directory (to tell our descriptors
+//! from the kernel's), the arena with this process's registration, and the client with its
+//! connections. The first two survive fork as they are; registration and client hang off a word
+//! that a forked child finds zero, and are made anew there.
+//!
+//! What must stay true: a program that never touches the mount makes none of them; a child that
+//! shares our memory but not our descriptors (vfork, posix_spawn) uses a client of its own for each
+//! call and leaves nothing behind in what is remembered.
+
+use crate::kernel::{self, CPath};
+use crate::log::{Level, say};
+use crate::patch::class::SECCOMPED;
+use crate::start::StartEnv;
+use crate::sync::{self, Mutex, Word};
+use crate::{credentials, descriptors, environment, exec, fdtable, path, sys, vfork};
+use core::ffi::CStr;
+use core::ops::Deref;
+use core::sync::atomic::{
+    AtomicPtr, AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use sealfs_client::node::arena::ManagerIndex;
+use sealfs_client::node::keeper_link::{self, KeeperCommand};
+use sealfs_client::node::{
+    Arena, NodeError, ProcessIndex, Registration, Runtime, processes, state_file,
+};
+use sealfs_client::{Client, Config, Identity};
+use sealfs_protocol::limits::CALL_DEADLINE_MS;
+use sealfs_protocol::manager::ClusterState;
+use sealfs_protocol::{ClusterId, Errno, InodeId, VolumeId};
+use std::ffi::CString;
+
+/// What the environment said.
+struct Settings {
+    mount: Vec<u8>,
+    /// (device, inode) of the directories above the mount point that exist.
+    ancestors: Vec<(u64, u64)>,
+    manager: String,
+    volume: String,
+    runtime: Option<Vec<u8>>,
+    deadline_ms: u32,
+    /// The path below the mount that this program was started by.
+    executable: Option<Vec<u8>>,
+    /// Our own path, as `LD_PRELOAD` names it.
+    library: Vec<u8>,
+    /// The keeper's program.
+    keeper: Option<CString>,
+    /// The settings once more, as the keeper gets them.
+    environment: Vec<CString>,
+    /// Every setting of ours as `NAME=value`, for programs that are executed.
+    own: Vec<Vec<u8>>,
+}
+
+/// The runtime directory and its arena.
+pub struct Node {
+    pub runtime: &'static Runtime,
+    pub arena: Arena,
+}
+
+/// What a forked child has to make anew.
+struct State {
+    registration: Registration,
+    client: AtomicPtr<Connected>,
+}
+
+/// The client and what every open description of it has in common.
+struct Connected {
+    client: Client,
+    template: Template,
+}
+
+/// What every slot of this process says.
+#[derive(Clone, Copy, Debug)]
+pub struct Template {
+    pub cluster: ClusterId,
+    pub manager: ManagerIndex,
+    pub volume: VolumeId,
+}
+
+static SETTINGS: AtomicPtr<Settings> = AtomicPtr::new(core::ptr::null_mut());
+static RUNTIME: AtomicPtr<Runtime> = AtomicPtr::new(core::ptr::null_mut());
+static NODE: AtomicPtr<Node> = AtomicPtr::new(core::ptr::null_mut());
+/// The last client made in this memory: a forked child closes its sockets.
+static LAST_CLIENT: AtomicPtr<Connected> = AtomicPtr::new(core::ptr::null_mut());
+static MAKING: Mutex<()> = Mutex::const_new(RAW, ());
+const RAW: sync::RawMutex = <sync::RawMutex as lock_api::RawMutex>::INIT;
+static UMASK: AtomicU32 = AtomicU32::new(0o022);
+/// The word [`Word::Extra`] of a process that has looked at itself.
+const SEEN: usize = 1;
+
+/// Takes the settings from the environment. Without a usable mount prefix the library stays idle.
+pub fn start(env: &StartEnv) {
+    let text = |name: &[u8]| {
+        env.get(name)
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+            .unwrap_or_default()
+    };
+    let Some(mount) = env.get(b"SEALFS_MOUNT").and_then(path::normal_mount) else {
+        return say(
+            Level::Error,
+            format_args!("SEALFS_MOUNT must be an absolute path below /"),
+        );
+    };
+    let own = environment::settings_of(env);
+    let settings = Settings {
+        ancestors: ancestors_of(&mount),
+        mount,
+        manager: text(b"SEALFS_MANAGER"),
+        volume: text(b"SEALFS_VOLUME"),
+        runtime: env.get(b"SEALFS_RUNTIME_DIR").map(<[u8]>::to_vec),
+        deadline_ms: text(b"SEALFS_DEADLINE_MS")
+            .parse()
+            .unwrap_or(CALL_DEADLINE_MS),
+        executable: env.get(exec::EXECUTABLE).map(<[u8]>::to_vec),
+        library: env
+            .get(exec::PRELOAD)
+            .and_then(own_path)
+            .unwrap_or_default(),
+        keeper: env
+            .get(b"SEALFS_KEEPER")
+            .and_then(|path| CString::new(path).ok()),
+        environment: own
+            .iter()
+            .filter_map(|entry| CString::new(entry.clone()).ok())
+            .collect(),
+        own,
+    };
+    environment::hide_injected(env);
+    SETTINGS.store(Box::into_raw(Box::new(settings)), Release);
+    // Nobody else runs yet, so the mask is read by setting it.
+    let mask = kernel::umask(0);
+    kernel::umask(mask);
+    UMASK.store(mask, Relaxed);
+    first_look();
+    crate::cwd::get();
+}
+
+/// The one of the preloaded libraries that is us.
+fn own_path(preloaded: &[u8]) -> Option<Vec<u8>> {
+    let mut paths = preloaded.split(|b| *b == b':' || *b == b' ');
+    paths
+        .find(|path| path.ends_with(b"/libsealfs.so"))
+        .map(<[u8]>::to_vec)
+}
+
+/// An environment for a program that is about to be executed, with what keeps us loaded.
+pub fn complete_environment(given: Vec<Vec<u8>>, executable: Option<&[u8]>) -> exec::Environment {
+    match settings() {
+        Some(s) if !s.library.is_empty() => exec::complete(given, &s.own, &s.library, executable),
+        _ => exec::Environment {
+            entries: given,
+            changed: false,
+        },
+    }
+}
+
+/// The directories above the mount point, as the kernel knows them.
+fn ancestors_of(mount: &[u8]) -> Vec<(u64, u64)> {
+    let ends = mount
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| **b == b'/')
+        .map(|(at, _)| at.max(1));
+    ends.filter_map(|end| {
+        let stat = kernel::stat_at(kernel::AT_FDCWD, &CPath::new(&mount[..end]), 0).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    })
+    .collect()
+}
+
+fn settings() -> Option<&'static Settings> {
+    // SAFETY: set once from a leaked box, never freed.
+    unsafe { SETTINGS.load(Acquire).as_ref() }
+}
+
+/// The mount prefix; empty (and thus matching nothing) while the library is idle.
+pub fn mount() -> &'static [u8] {
+    settings().map_or(b"", |s| &s.mount)
+}
+
+pub fn volume_name() -> &'static str {
+    settings().map_or("", |s| &s.volume)
+}
+
+/// How long one call may take, in ms.
+pub fn deadline_ms() -> u32 {
+    settings().map_or(CALL_DEADLINE_MS, |s| s.deadline_ms)
+}
+
+/// The path below the mount that this program was started by, if it was.
+pub fn executable() -> Option<&'static [u8]> {
+    settings()?.executable.as_deref()
+}
+
+/// Whether these are the attributes of a directory above the mount point.
+pub fn is_ancestor(stat: &libc::stat) -> bool {
+    settings().is_some_and(|s| s.ancestors.contains(&(stat.st_dev, stat.st_ino)))
+}
+
+/// The parent of the mount point, by (device, inode).
+pub fn mount_parent() -> Option<(u64, u64)> {
+    settings()?.ancestors.last().copied()
+}
+
+pub fn pid() -> u32 {
+    sync::pid() as u32
+}
+
+/// The program put itself under seccomp: nothing is asked of the kernel unless the call is ours.
+pub fn is_sandboxed() -> bool {
+    SECCOMPED.load(Relaxed)
+}
+
+/// At the head of every dispatched call: notices that this is a forked child, or that a child which
+/// shared our memory is gone.
+pub fn enter() {
+    if sync::word(Word::Extra).load(Relaxed) != SEEN {
+        first_look();
+    }
+    if fdtable::is_frozen() {
+        vfork::look();
+    }
+}
+
+/// The first call of a new process.
+fn first_look() {
+    sync::pid();
+    vfork::forget_all();
+    let parents = LAST_CLIENT.swap(core::ptr::null_mut(), AcqRel);
+    // SAFETY: a leaked client of the parent, which nobody uses in this process any more.
+    if let Some(parents) = unsafe { parents.as_ref() } {
+        parents.client.close_inherited();
+        fdtable::clear_internals();
+    }
+    if let Some(runtime) = known_runtime() {
+        runtime.lend_slots_fd(-1);
+    }
+    sync::word(Word::Extra).store(SEEN, Release);
+}
+
+/// Says once what stands in the way, and gives its errno.
+fn refuse(error: &NodeError) -> Errno {
+    static SAID: AtomicU32 = AtomicU32::new(0);
+    if SAID.swap(1, Relaxed) == 0 {
+        say(Level::Error, format_args!("{}", error.text));
+    }
+    error.errno
+}
+
+fn known_runtime() -> Option<&'static Runtime> {
+    // SAFETY: set from a leaked box, never freed.
+    unsafe { RUNTIME.load(Acquire).as_ref() }
+}
+
+/// The runtime directory, found or made.
+pub fn runtime() -> Result<&'static Runtime, Errno> {
+    if let Some(runtime) = known_runtime() {
+        return Ok(runtime);
+    }
+    let _making = MAKING.lock();
+    if let Some(runtime) = known_runtime() {
+        return Ok(runtime);
+    }
+    let chosen = settings().ok_or(Errno::EIO)?.runtime.as_deref();
+    let runtime = Box::leak(Box::new(Runtime::open(chosen).map_err(|e| refuse(&e))?));
+    RUNTIME.store(runtime, Release);
+    Ok(runtime)
+}
+
+fn known_node() -> Option<&'static Node> {
+    // SAFETY: set from a leaked box, never freed.
+    unsafe { NODE.load(Acquire).as_ref() }
+}
+
+/// The arena if this process has it mapped already.
+pub fn known_arena() -> Option<&'static Arena> {
+    known_node().map(|node| &node.arena)
+}
+
+/// The arena, with this process registered in it.
+pub fn node() -> Result<&'static Node, Errno> {
+    state()?;
+    known_node().ok_or(Errno::EIO)
+}
+
+/// This process's number in the arena.
+pub fn me() -> Result<ProcessIndex, Errno> {
+    Ok(state()?.registration.index)
+}
+
+fn known_state() -> Option<&'static State> {
+    // SAFETY: the word is zero or a leaked box of this process.
+    unsafe { (sync::word(Word::State).load(Acquire) as *const State).as_ref() }
+}
+
+fn state() -> Result<&'static State, Errno> {
+    if let Some(state) = known_state() {
+        return Ok(state);
+    }
+    let runtime = runtime()?;
+    let _making = MAKING.lock();
+    if let Some(state) = known_state() {
+        return Ok(state);
+    }
+    let registration = register(runtime)?;
+    announce(runtime, &registration);
+    let state = Box::leak(Box::new(State {
+        registration,
+        client: AtomicPtr::new(core::ptr::null_mut()),
+    }));
+    sync::word(Word::State).store(core::ptr::from_ref(state) as usize, Release);
+    Ok(state)
+}
+
+fn register(runtime: &'static Runtime) -> Result<Registration, Errno> {
+    let url = &settings().ok_or(Errno::EIO)?.manager;
+    if let Some(node) = known_node() {
+        let manager = node.arena.manager(runtime, url).map_err(|e| refuse(&e))?;
+        match node.arena.register(runtime, manager) {
+            Err(Errno::ESTALE) => {}
+            other => return other,
+        }
+    }
+    let (arena, registration) = processes::join(runtime, url).map_err(|e| refuse(&e))?;
+    NODE.store(Box::into_raw(Box::new(Node { runtime, arena })), Release);
+    Ok(registration)
+}
+
+/// Tells the keeper about this process, and starts one if there is none. Without a keeper files
+/// work; what must outlive a process does not.
+fn announce(runtime: &Runtime, registration: &Registration) {
+    let Some(settings) = settings() else { return };
+    let environment: Vec<&CStr> = settings.environment.iter().map(CString::as_c_str).collect();
+    let command = settings.keeper.as_deref().map(|program| KeeperCommand {
+        program,
+        environment: &environment,
+    });
+    if let Err(error) = keeper_link::announce(runtime, registration, command) {
+        say(Level::Warn, format_args!("{error}"));
+    }
+}
+
+/// The client as one call uses it.
+pub enum ClientRef {
+    Shared(&'static Client),
+    /// The same client with another thread identity.
+    Acting(Client),
+    /// A child that shares our memory: a client of its own, ended with the call.
+    Private(Client),
+}
+
+impl Deref for ClientRef {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        match self {
+            ClientRef::Shared(client) => client,
+            ClientRef::Acting(client) | ClientRef::Private(client) => client,
+        }
+    }
+}
+
+impl Drop for ClientRef {
+    fn drop(&mut self) {
+        if let ClientRef::Private(client) = self {
+            client.end();
+            for socket in client.sockets() {
+                fdtable::remove_internal(socket as u32);
+            }
+            client.close_inherited();
+        }
+    }
+}
+
+/// The client, connected when this is the first use.
+pub fn client() -> Result<ClientRef, Errno> {
+    let shared = shared_client()?;
+    if vfork::is_child() {
+        return Ok(ClientRef::Private(shared.private()));
+    }
+    Ok(match credentials::of_this_thread() {
+        None => ClientRef::Shared(shared),
+        Some(other) => ClientRef::Acting(shared.acting_as(shared.register_credentials(&other))),
+    })
+}
+
+/// The client if there is one already.
+pub fn known_client() -> Option<&'static Client> {
+    Some(&known_connected()?.client)
+}
+
+fn known_connected() -> Option<&'static Connected> {
+    // SAFETY: null or a leaked box of this process.
+    unsafe { known_state()?.client.load(Acquire).as_ref() }
+}
+
+fn shared_client() -> Result<&'static Client, Errno> {
+    Ok(&connected()?.client)
+}
+
+/// What the slots of this process's descriptions say.
+pub fn template() -> Result<Template, Errno> {
+    Ok(connected()?.template)
+}
+
+fn connected() -> Result<&'static Connected, Errno> {
+    if let Some(connected) = known_connected() {
+        return Ok(connected);
+    }
+    let state = state()?;
+    let _making = MAKING.lock();
+    if let Some(connected) = known_connected() {
+        return Ok(connected);
+    }
+    let connected = Box::leak(Box::new(connect(state)?));
+    LAST_CLIENT.store(connected, Release);
+    state.client.store(connected, Release);
+    Ok(connected)
+}
+
+/// The newest state of the cluster that anybody on this node has published.
+fn published_state() -> Option<ClusterState> {
+    state_file::read(known_runtime()?, &settings()?.manager)
+}
+
+fn connect(state: &State) -> Result<Connected, Errno> {
+    let settings = settings().ok_or(Errno::EIO)?;
+    let node = known_node().ok_or(Errno::EIO)?;
+    let mut config = Config::new(&settings.volume, &settings.mount);
+    config.manager = Some(settings.manager.clone());
+    config.cluster_state = published_state();
+    config.published_state = Some(published_state);
+    config.deadline_ms = settings.deadline_ms;
+    config.first_sequence = state.registration.first_sequence().0;
+    config.hooks = descriptors::hooks();
+    let was_published = config.cluster_state.is_some();
+    let identity = Identity {
+        client: state.registration.client,
+        session: node.arena.session(),
+        pid: state.registration.process.pid,
+        credentials: credentials::current(),
+    };
+    let client = Client::connect(config, identity).map_err(|error| {
+        say(Level::Error, format_args!("{error}"));
+        error.errno()
+    })?;
+    let known = client.cluster_state();
+    if !was_published {
+        let written = state_file::write(node.runtime, &settings.manager, &known);
+        if let Err(errno) = written {
+            say(Level::Info, format_args!("cluster state not kept: {errno}"));
+        }
+    }
+    let template = Template {
+        cluster: known.ring.cluster,
+        manager: node
+            .arena
+            .manager(node.runtime, &settings.manager)
+            .map_err(|e| refuse(&e))?,
+        volume: client.volume().id,
+    };
+    Ok(Connected { client, template })
+}
+
+/// The root directory of the volume. Its number follows from the volume's; a process without a
+/// client learns it by connecting.
+pub fn root() -> Result<InodeId, Errno> {
+    Ok(shared_client()?.root())
+}
+
+/// The file mode mask.
+pub fn umask() -> u32 {
+    if vfork::is_child() {
+        let mask = kernel::umask(0);
+        kernel::umask(mask);
+        return mask;
+    }
+    UMASK.load(Relaxed)
+}
+
+/// The program set its mask.
+pub fn note_umask(mask: u32) {
+    if !vfork::is_child() {
+        UMASK.store(mask & 0o777, Relaxed);
+    }
+}
+
+/// The kernel's number of the calling process; not that of the memory's owner in a vfork child.
+pub fn real_pid() -> u32 {
+    sys::getpid() as u32
+}
