@@ -2,7 +2,6 @@
 
 use super::remote::BUFFER_BYTES;
 use super::{Links, Where, for_each};
-use crate::cli::Fail;
 use clap::Args;
 use std::ffi::OsString;
 use std::io::Write;
