@@ -111,7 +111,12 @@ impl Kv for LmdbKv {
         until: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> io::Result<()> {
-        let bounds = (Bound::Included(from), Bound::Excluded(until));
+        // LMDB takes no empty key, not even to begin from.
+        let begin = match from {
+            [] => Bound::Unbounded,
+            from => Bound::Included(from),
+        };
+        let bounds = (begin, Bound::Excluded(until));
         let range = self.databases[db as usize]
             .range(&self.snapshot, &bounds)
             .map_err(to_io)?;
@@ -154,5 +159,71 @@ impl KvWriter for LmdbWriter {
             .map_err(to_io)?;
         }
         txn.commit().map_err(to_io)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::MemoryKv;
+    use crate::meta::db::Key;
+
+    fn all<K: Kv>(kv: &K, from: &[u8], until: &[u8]) -> Vec<(Key, Vec<u8>)> {
+        let mut found = Vec::new();
+        kv.scan(Db::Dent, from, until, |key, value| {
+            found.push((Key::from_slice(key), value.to_vec()));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn lmdb_and_the_index_in_memory_answer_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lmdb = LmdbKv::open(dir.path()).unwrap();
+        let mut memory = MemoryKv::new();
+        let keys: Vec<[u8; 2]> = (0..60u8).map(|i| [i / 7, i.wrapping_mul(37)]).collect();
+        for round in 0..3u8 {
+            let mut sorted = keys.clone();
+            sorted.sort_unstable();
+            let ops = sorted.iter().map(|key| KvOp {
+                db: Db::Dent,
+                key,
+                value: (key[1] % 3 != round).then_some(&key[1..]),
+            });
+            lmdb.writer().commit(ops.clone()).unwrap();
+            memory.writer().commit(ops).unwrap();
+            assert_eq!(lmdb.get(Db::Ino, &keys[0]).unwrap(), None);
+            lmdb.refresh().unwrap();
+            memory.refresh().unwrap();
+            for (from, until) in [
+                (&[][..], &[9][..]),
+                (&[2], &[4, 100]),
+                (&[3], &[3]),
+                (&[4], &[1]),
+            ] {
+                assert_eq!(all(&lmdb, from, until), all(&memory, from, until));
+            }
+            for key in &keys {
+                let (a, b) = (lmdb.get(Db::Dent, key), memory.get(Db::Dent, key));
+                assert_eq!(a.unwrap(), b.unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_is_until_it_is_renewed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kv = LmdbKv::open(dir.path()).unwrap();
+        let op = KvOp {
+            db: Db::Ino,
+            key: b"k",
+            value: Some(b"v"),
+        };
+        kv.writer().commit([op].into_iter()).unwrap();
+        assert_eq!(kv.get(Db::Ino, b"k").unwrap(), None);
+        kv.refresh().unwrap();
+        assert_eq!(kv.get(Db::Ino, b"k").unwrap(), Some(&b"v"[..]));
     }
 }
