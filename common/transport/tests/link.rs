@@ -142,7 +142,7 @@ fn replies_may_come_in_another_order_than_requests() {
         }
     });
     let bodies: Vec<[u8; 1]> = (0..5u8).map(|i| [i]).collect();
-    let mut exchanges: Vec<Exchange<'_>> = bodies
+    let mut exchanges: Vec<Exchange<'_, '_>> = bodies
         .iter()
         .map(|body| Exchange {
             link: &link,

@@ -21,13 +21,13 @@ const TURN_MAX: usize = 32;
 const LONG_WAIT_MS: u32 = 1_000;
 
 /// One request and the place of its reply.
-pub struct Exchange<'a> {
+pub struct Exchange<'a, 'm> {
     pub link: &'a Link,
     /// Tag and lengths are filled in. [`FLAG_ONE_WAY`]: no reply is waited for.
     pub header: Header,
     pub body: &'a [u8],
     pub outgoing: &'a [IoVec<'a>],
-    pub incoming: &'a mut [IoVecMut<'a>],
+    pub incoming: &'a mut [IoVecMut<'m>],
     /// Receives the reply's body; its memory is reused.
     pub reply: Vec<u8>,
     pub outcome: Option<Result<Response, TransportError>>,
@@ -43,7 +43,7 @@ pub enum Tick {
 /// Sends all requests, then waits for all replies; each exchange's `outcome` is set. `look_around` is
 /// called after each signal and at least every 100 ms of sleep, with no lock held.
 pub fn exchange_all(
-    exchanges: &mut [Exchange<'_>],
+    exchanges: &mut [Exchange<'_, '_>],
     deadline: Instant,
     look_around: &mut dyn FnMut() -> Tick,
 ) {
@@ -61,15 +61,15 @@ pub fn exchange_all(
 
 /// Requests that are under way together. Dropped in the middle (a panic in `look_around`) it gives
 /// the connections up, so that no leader writes to memory that is gone.
-struct Turn<'t, 'e> {
-    exchanges: &'t mut [Exchange<'e>],
+struct Turn<'t, 'e, 'm> {
+    exchanges: &'t mut [Exchange<'e, 'm>],
     /// The first exchange of this turn, and how many follow with it.
     first: usize,
     submitted: usize,
     indices: [usize; TURN_MAX],
 }
 
-impl Turn<'_, '_> {
+impl Turn<'_, '_, '_> {
     /// Submits as many as find an entry. Only the first waits for one: a thread that waited for
     /// more while it holds some would wait for others that do the same.
     fn submit(&mut self, deadline: Instant) {
@@ -99,7 +99,7 @@ impl Turn<'_, '_> {
     }
 }
 
-impl Drop for Turn<'_, '_> {
+impl Drop for Turn<'_, '_, '_> {
     fn drop(&mut self) {
         for i in 0..self.submitted {
             let exchange = &mut self.exchanges[self.first + i];
@@ -118,7 +118,7 @@ impl Drop for Turn<'_, '_> {
 /// Sends one request and returns its entry; `None`: no entry is free. An error means that it holds
 /// no entry any more.
 fn submit(
-    exchange: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_, '_>,
     may_wait: bool,
     deadline: Instant,
 ) -> Result<Option<usize>, TransportError> {
@@ -179,7 +179,7 @@ fn wait_for_entry(
 
 /// Waits for the reply and gives the entry back.
 fn conclude(
-    exchange: &mut Exchange<'_>,
+    exchange: &mut Exchange<'_, '_>,
     index: usize,
     deadline: Instant,
     look_around: &mut dyn FnMut() -> Tick,

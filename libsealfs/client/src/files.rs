@@ -1,0 +1,218 @@
+//! What this process knows of the files that it has open: layout, generation, size, and where each
+//! description has written.
+//!
+//! A known size only grows within one truncate generation; another generation replaces all. What
+//! must stay true: an answer that is older than what we know never makes us believe less.
+
+use crate::config::FileRef;
+use crate::hash::FixedState;
+use sealfs_protocol::attr::{Attr, Layout};
+use sealfs_protocol::{Incarnation, InodeId, OpenId, ShardId, TruncateGeneration};
+use std::collections::HashMap;
+
+/// How to reach a file's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileInfo {
+    pub layout: Layout,
+    pub generation: TruncateGeneration,
+    pub wide: bool,
+    /// Size as last heard: the file is at least this long in this generation.
+    pub size_bytes: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Files {
+    files: HashMap<InodeId, File, FixedState>,
+}
+
+struct File {
+    info: FileInfo,
+    opens: Vec<Open>,
+}
+
+struct Open {
+    open: OpenId,
+    /// Shards written to, and their incarnations then.
+    written: Vec<(ShardId, Incarnation)>,
+    /// File locks may be held by this description.
+    locked: bool,
+}
+
+impl From<&Attr> for FileInfo {
+    fn from(attr: &Attr) -> FileInfo {
+        FileInfo {
+            layout: attr.layout,
+            generation: attr.generation,
+            wide: attr.wide,
+            size_bytes: attr.size_bytes,
+        }
+    }
+}
+
+impl FileInfo {
+    /// Takes over what `newer` adds.
+    fn merge(&mut self, newer: FileInfo) {
+        if newer.generation > self.generation {
+            *self = newer;
+        } else if newer.generation == self.generation {
+            self.wide |= newer.wide;
+            self.size_bytes = self.size_bytes.max(newer.size_bytes);
+        }
+    }
+}
+
+impl Files {
+    /// A description of the file with these attributes is open.
+    pub fn opened(&mut self, file: FileRef, attr: &Attr) {
+        let info = FileInfo::from(attr);
+        let known = self.files.entry(file.ino).or_insert_with(|| File {
+            info,
+            opens: Vec::with_capacity(1),
+        });
+        known.info.merge(info);
+        if known.opens.iter().all(|o| o.open != file.open) {
+            known.opens.push(Open {
+                open: file.open,
+                written: Vec::new(),
+                locked: false,
+            });
+        }
+    }
+
+    pub fn info(&self, ino: InodeId) -> Option<FileInfo> {
+        self.files.get(&ino).map(|f| f.info)
+    }
+
+    /// Attributes came along with some reply.
+    pub fn refresh(&mut self, attr: &Attr) {
+        if let Some(file) = self.files.get_mut(&attr.ino) {
+            file.info.merge(FileInfo::from(attr));
+        }
+    }
+
+    /// A write's reply: the file is at least this long.
+    pub fn grown(&mut self, ino: InodeId, generation: TruncateGeneration, size: u64, wide: bool) {
+        if let Some(file) = self.files.get_mut(&ino)
+            && file.info.generation == generation
+        {
+            file.info.size_bytes = file.info.size_bytes.max(size);
+            file.info.wide |= wide;
+        }
+    }
+
+    fn open_mut(&mut self, file: FileRef) -> Option<&mut Open> {
+        let opens = &mut self.files.get_mut(&file.ino)?.opens;
+        opens.iter_mut().find(|o| o.open == file.open)
+    }
+
+    pub fn note_written(&mut self, file: FileRef, shard: ShardId, incarnation: Incarnation) {
+        let Some(open) = self.open_mut(file) else {
+            return;
+        };
+        // The first one counts: what was written under it may be lost since.
+        if open.written.iter().all(|(s, _)| *s != shard) {
+            open.written.push((shard, incarnation));
+        }
+    }
+
+    pub fn written(&self, file: FileRef) -> Vec<(ShardId, Incarnation)> {
+        let opens = self.files.get(&file.ino).map(|f| &f.opens);
+        let open = opens.and_then(|o| o.iter().find(|o| o.open == file.open));
+        open.map(|o| o.written.clone()).unwrap_or_default()
+    }
+
+    /// An fsync has told the fate of what was written to `shard`; `incarnation` is its present one,
+    /// under which anything written meanwhile lies.
+    pub fn settled(&mut self, file: FileRef, shard: ShardId, incarnation: Incarnation) {
+        if let Some(open) = self.open_mut(file) {
+            for (_, noted) in open.written.iter_mut().filter(|(s, _)| *s == shard) {
+                *noted = incarnation;
+            }
+        }
+    }
+
+    pub fn note_locked(&mut self, file: FileRef) {
+        if let Some(open) = self.open_mut(file) {
+            open.locked = true;
+        }
+    }
+
+    /// Forgets a description; whether it may hold file locks.
+    pub fn closed(&mut self, file: FileRef) -> bool {
+        let Some(known) = self.files.get_mut(&file.ino) else {
+            return false;
+        };
+        let at = known.opens.iter().position(|o| o.open == file.open);
+        let locked = at.is_some_and(|at| known.opens.swap_remove(at).locked);
+        if known.opens.is_empty() {
+            self.files.remove(&file.ino);
+        }
+        locked
+    }
+
+    /// Every open description.
+    pub fn opens(&self) -> impl Iterator<Item = FileRef> + '_ {
+        self.files.iter().flat_map(|(ino, file)| {
+            file.opens.iter().map(|o| FileRef {
+                ino: *ino,
+                open: o.open,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: FileRef = FileRef {
+        ino: InodeId(5),
+        open: OpenId(1),
+    };
+
+    fn attr(generation: u32, size_bytes: u64) -> Attr {
+        Attr {
+            ino: FILE.ino,
+            generation: TruncateGeneration(generation),
+            size_bytes,
+            ..Attr::default()
+        }
+    }
+
+    #[test]
+    fn an_older_answer_makes_no_file_shorter() {
+        let mut files = Files::default();
+        files.opened(FILE, &attr(1, 100));
+        files.refresh(&attr(1, 50));
+        assert_eq!(files.info(FILE.ino).unwrap().size_bytes, 100);
+        files.refresh(&attr(2, 10));
+        files.refresh(&attr(1, 70));
+        assert_eq!(files.info(FILE.ino).unwrap().size_bytes, 10);
+    }
+
+    #[test]
+    fn the_incarnation_of_the_first_write_is_the_one_that_counts() {
+        let mut files = Files::default();
+        files.opened(FILE, &attr(1, 0));
+        files.note_written(FILE, ShardId(3), Incarnation(1));
+        files.note_written(FILE, ShardId(3), Incarnation(2));
+        assert_eq!(files.written(FILE), [(ShardId(3), Incarnation(1))]);
+        files.settled(FILE, ShardId(3), Incarnation(4));
+        assert_eq!(files.written(FILE), [(ShardId(3), Incarnation(4))]);
+    }
+
+    #[test]
+    fn the_last_close_forgets_the_file() {
+        let mut files = Files::default();
+        let second = FileRef {
+            open: OpenId(2),
+            ..FILE
+        };
+        files.opened(FILE, &attr(1, 0));
+        files.opened(second, &attr(1, 0));
+        files.note_locked(second);
+        assert!(!files.closed(FILE));
+        assert!(files.closed(second));
+        assert_eq!(files.info(FILE.ino), None);
+    }
+}

@@ -1,0 +1,116 @@
+//! File locks: fcntl(2) record locks, OFD locks, flock(2).
+//!
+//! A wait stays with the server, in this call's request slot, until the lock is there or the wait is
+//! taken back because a signal came. What must stay true: a wait that was taken back has either got
+//! the lock, and says so, or holds nothing.
+
+use crate::client::Client;
+use crate::config::FileRef;
+use crate::part::Part;
+use crate::slots::LOCK_WAITERS_MAX;
+use crate::walk::{done, unexpected};
+use core::sync::atomic::Ordering::Relaxed;
+use core::time::Duration;
+use sealfs_protocol::Errno;
+use sealfs_protocol::message::{LockRange, LockType, Op, OpReply};
+use sealfs_transport::link::Tick;
+
+/// With too many waits at the servers already, a further one asks again after this long, in ms.
+const ASK_AGAIN_MS: u64 = 10;
+
+impl Client {
+    /// Sets or removes a lock. Without `wait` a lock in the way is EAGAIN; with it the call lasts
+    /// until the lock is there or `wait` says true (asked after signals and ten times a second): then
+    /// EINTR.
+    pub fn lock(
+        &self,
+        file: FileRef,
+        range: LockRange,
+        wait: Option<&mut dyn FnMut() -> bool>,
+    ) -> Result<(), Errno> {
+        self.file_info(file)?;
+        if range.kind != LockType::Unlock {
+            self.shared.files.lock().note_locked(file);
+        }
+        let try_it = Op::Lock {
+            ino: file.ino,
+            range,
+            wait: false,
+        };
+        let Some(interrupted) = wait else {
+            return done(&self.call(file.ino.partition(), try_it)?);
+        };
+        let waiters = &self.shared.slots.lock_waiters;
+        let admitted = waiters
+            .fetch_update(Relaxed, Relaxed, |n| {
+                (n < LOCK_WAITERS_MAX).then_some(n + 1)
+            })
+            .is_ok();
+        if admitted {
+            let waited = self.wait_at_server(file, range, interrupted);
+            waiters.fetch_sub(1, Relaxed);
+            return waited;
+        }
+        loop {
+            match self.call(file.ino.partition(), try_it.clone()) {
+                Err(Errno::EAGAIN) if interrupted() => return Err(Errno::EINTR),
+                Err(Errno::EAGAIN) => {
+                    let pause = Duration::from_millis(ASK_AGAIN_MS);
+                    self.shared.config.world.sleep(pause);
+                }
+                other => return done(&other?),
+            }
+        }
+    }
+
+    fn wait_at_server(
+        &self,
+        file: FileRef,
+        range: LockRange,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Errno> {
+        let partition = file.ino.partition();
+        let op = Op::Lock {
+            ino: file.ino,
+            range,
+            wait: true,
+        };
+        let slot = self.shared.slots.take();
+        let index = slot.index();
+        let mut cancelled = false;
+        let mut look_around = || {
+            if cancelled || !interrupted() {
+                return Tick::Wait;
+            }
+            cancelled = true;
+            let op = Op::CancelWait {
+                ino: file.ino,
+                slot: index,
+            };
+            // The wait's own reply tells what became of it. If the server cannot be told, the
+            // connection is given up, and the wait with it.
+            match self.call(partition, op) {
+                Ok(_) => Tick::Wait,
+                Err(_) => Tick::GiveUp,
+            }
+        };
+        let mut parts = [Part::new(&slot, vec![(partition, op)], &[], &mut [])];
+        let mut mode = self.mode(&slot);
+        mode.waiting = Some(&mut look_around);
+        self.run(&mut parts, &mut mode);
+        let [part] = parts;
+        done(&part.single()?)
+    }
+
+    /// F_GETLK: the lock that is in the way of `range`, if there is one.
+    pub fn test_lock(&self, file: FileRef, range: LockRange) -> Result<Option<LockRange>, Errno> {
+        let op = Op::TestLock {
+            ino: file.ino,
+            range,
+        };
+        match self.call(file.ino.partition(), op)? {
+            OpReply::LockHeld(held) => Ok(held),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Path walks: servers resolve what they own, we go from one to the next and follow symbolic links.
+//!
+//! An operation on a path is sent with the path to the owner of its starting directory, which walks
+//! as far as it can and either does the operation or says where to go on. What must stay true: a
+//! link that leads out of the mount, and `..` of its root, end the walk with the local path to go on
+//! with ([`Failure::Outside`]); a directory learned on the way is used only as [`crate::cache`]
+//! allows; more than 40 links are ELOOP.
+
+use crate::cache::{Start, trim_slashes};
+use crate::client::Client;
+use crate::config::{At, Failure, Outcome};
+use crate::part::{Answer, Part};
+use crate::path::{above_mount, below_mount, join_target, split_last};
+use sealfs_protocol::attr::Attr;
+use sealfs_protocol::limits::{PATH_MAX_BYTES, SYMLINKS_MAX};
+use sealfs_protocol::message::{At as WireAt, Op, OpReply, Passed, Refusal, Stop, Walked};
+use sealfs_protocol::{Errno, InodeId};
+
+/// Where a walk is.
+struct Walk {
+    base: InodeId,
+    path: Vec<u8>,
+    links: u32,
+}
+
+/// What one request of a walk brought.
+enum Step {
+    Done(OpReply),
+    On,
+}
+
+impl Client {
+    /// Does the operation that `make` builds at the end of a path. Errors as the kernel's.
+    pub(crate) fn on_path(&self, at: At<'_>, make: &dyn Fn(WireAt) -> Op) -> Outcome<OpReply> {
+        let leading = at.path.iter().take_while(|b| **b == b'/').count();
+        let mut walk = Walk {
+            base: at.base,
+            path: at.path[leading..].to_vec(),
+            links: 0,
+        };
+        let deadline = self.deadline();
+        loop {
+            if let Step::Done(reply) = self.step(&mut walk, make)? {
+                return Ok(reply);
+            }
+            if self.shared.config.world.now() >= deadline {
+                return Err(Errno::EIO.into());
+            }
+        }
+    }
+
+    fn step(&self, walk: &mut Walk, make: &dyn Fn(WireAt) -> Op) -> Outcome<Step> {
+        if walk.path.len() >= PATH_MAX_BYTES {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
+        let credential = self.credential();
+        let (start, version) = {
+            let cache = self.shared.directories.lock();
+            let start = cache.walk(credential, walk.base, &walk.path, false);
+            (start, cache.version())
+        };
+        let rest = &walk.path[start.consumed..];
+        let op = make(WireAt {
+            base: start.base,
+            path: rest.to_vec(),
+        });
+        let slot = self.shared.slots.take();
+        let mut mode = self.mode(&slot);
+        mode.rename_version = version;
+        let mut parts = [Part::new(
+            &slot,
+            vec![(start.base.partition(), op)],
+            &[],
+            &mut [],
+        )];
+        self.run(&mut parts, &mut mode);
+        let [mut part] = parts;
+        let mut answer = part.take_answer()?;
+        let Some(reply) = answer.replies.pop() else {
+            return Err(Errno::EIO.into());
+        };
+        match reply {
+            OpReply::Refused(Refusal::StaleVersion {
+                version,
+                directories,
+            }) => {
+                let mut cache = self.shared.directories.lock();
+                cache.stale(version, directories.as_deref());
+                Ok(Step::On)
+            }
+            OpReply::Errno(Errno::ESTALE) => self.gone(walk, start),
+            OpReply::Errno(errno) => {
+                self.learn(credential, &start, rest, &answer, None);
+                Err(errno.into())
+            }
+            OpReply::Walked(walked) => {
+                self.learn(credential, &start, rest, &answer, None);
+                self.go_on(walk, start, walked)?;
+                Ok(Step::On)
+            }
+            reply => {
+                self.learn(credential, &start, rest, &answer, directory_in(&reply));
+                Ok(Step::Done(reply))
+            }
+        }
+    }
+
+    /// The starting directory does not exist any more. If that was our cache's word, ask anew.
+    fn gone(&self, walk: &Walk, start: Start) -> Outcome<Step> {
+        if start.base == walk.base {
+            return Err(Errno::ENOENT.into());
+        }
+        self.shared.directories.lock().forget(start.base);
+        Ok(Step::On)
+    }
+
+    /// An operation on directories that may be known from the cache. `None`: what was known is out
+    /// of date, find them again.
+    pub(crate) fn call_on_known(
+        &self,
+        directories: &[InodeId],
+        op: Op,
+    ) -> Result<Option<OpReply>, Errno> {
+        let slot = self.shared.slots.take();
+        let mut mode = self.mode(&slot);
+        mode.rename_version = self.shared.directories.lock().version();
+        let partition = directories.first().map_or(self.root(), |d| *d).partition();
+        let mut parts = [Part::new(&slot, vec![(partition, op)], &[], &mut [])];
+        self.run(&mut parts, &mut mode);
+        let [part] = parts;
+        let mut cache = self.shared.directories.lock();
+        match part.single() {
+            Ok(OpReply::Refused(Refusal::StaleVersion {
+                version,
+                directories,
+            })) => {
+                cache.stale(version, directories.as_deref());
+                Ok(None)
+            }
+            Err(Errno::ESTALE) => {
+                for directory in directories {
+                    cache.forget(*directory);
+                }
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    fn learn(
+        &self,
+        credential: u16,
+        start: &Start,
+        path: &[u8],
+        answer: &Answer,
+        last: Option<InodeId>,
+    ) {
+        let mut passed = answer.passed.clone();
+        if let Some(ino) = last
+            && !trim_slashes(path).is_empty()
+        {
+            passed.push(Passed {
+                consumed_bytes: path.len() as u32,
+                ino,
+            });
+        }
+        let mut cache = self.shared.directories.lock();
+        cache.learn(credential, start.base, path, &passed, answer.rename_version);
+    }
+
+    /// Moves the walk to where the server stopped.
+    fn go_on(&self, walk: &mut Walk, start: Start, walked: Walked) -> Outcome<()> {
+        let consumed = start.consumed + walked.consumed_bytes as usize;
+        let Some(rest) = walk.path.get(consumed..) else {
+            return Err(Errno::EIO.into());
+        };
+        match walked.stop {
+            Stop::Elsewhere => {
+                // A stop that brings us nowhere would be asked for again and again.
+                if consumed == 0 && walked.base == walk.base {
+                    return Err(Errno::EIO.into());
+                }
+                let slashes = rest.iter().take_while(|b| **b == b'/').count();
+                walk.path = rest[slashes..].to_vec();
+                walk.base = walked.base;
+                Ok(())
+            }
+            Stop::AboveRoot => {
+                let rest = &rest[rest.iter().take_while(|b| **b == b'/').count()..];
+                let rest = rest.strip_prefix(b"..").unwrap_or(rest);
+                let mount = &self.shared.config.mount;
+                Err(Failure::Outside(above_mount(mount, rest)))
+            }
+            Stop::Symlink { target } => {
+                walk.links += 1;
+                if walk.links > SYMLINKS_MAX {
+                    return Err(Errno::ELOOP.into());
+                }
+                let path = join_target(&target, rest);
+                if path.first() != Some(&b'/') {
+                    walk.base = walked.base;
+                    walk.path = path;
+                    return Ok(());
+                }
+                let Some(below) = below_mount(&path, &self.shared.config.mount) else {
+                    return Err(Failure::Outside(path));
+                };
+                walk.base = self.shared.root;
+                let slashes = below.iter().take_while(|b| **b == b'/').count();
+                walk.path = below[slashes..].to_vec();
+                Ok(())
+            }
+        }
+    }
+
+    /// The directory that a path names; ENOTDIR if it is none.
+    pub(crate) fn directory_at(&self, at: At<'_>) -> Outcome<InodeId> {
+        let path = trim_slashes(at.path);
+        if path.is_empty() {
+            return Ok(at.base);
+        }
+        let start = {
+            let cache = self.shared.directories.lock();
+            cache.walk(self.credential(), at.base, path, true)
+        };
+        if start.consumed == path.len() {
+            return Ok(start.base);
+        }
+        let mut whole = path.to_vec();
+        whole.push(b'/');
+        let at = At {
+            base: at.base,
+            path: &whole,
+        };
+        let attr = self.stat(at, true)?;
+        if attr.is_dir() {
+            Ok(attr.ino)
+        } else {
+            Err(Errno::ENOTDIR.into())
+        }
+    }
+
+    /// The directory that holds a path's last component, and that component: perhaps `.`, `..`, or
+    /// empty when the path is.
+    pub fn parent_of(&self, at: At<'_>) -> Outcome<(InodeId, Vec<u8>)> {
+        let split = split_last(at.path);
+        let parent = self.directory_at(At {
+            base: at.base,
+            path: split.parent,
+        })?;
+        Ok((parent, split.name.to_vec()))
+    }
+
+    pub(crate) fn attr_of(&self, reply: OpReply) -> Result<Attr, Errno> {
+        match reply {
+            OpReply::Attr(attr) => {
+                self.shared.files.lock().refresh(&attr);
+                Ok(attr)
+            }
+            reply => Err(unexpected(&reply)),
+        }
+    }
+}
+
+/// The directory that a reply is about: the path's last component is one, then.
+fn directory_in(reply: &OpReply) -> Option<InodeId> {
+    let (OpReply::Attr(attr) | OpReply::Opened { attr, .. }) = reply else {
+        return None;
+    };
+    attr.is_dir().then_some(attr.ino)
+}
+
+/// The errno of a reply that is none of those that the operation may have.
+pub(crate) fn unexpected(reply: &OpReply) -> Errno {
+    match reply {
+        OpReply::Errno(errno) => *errno,
+        _ => Errno::EIO,
+    }
+}
+
+pub(crate) fn done(reply: &OpReply) -> Result<(), Errno> {
+    match reply {
+        OpReply::Done => Ok(()),
+        reply => Err(unexpected(reply)),
+    }
+}

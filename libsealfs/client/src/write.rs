@@ -1,0 +1,303 @@
+//! Writing: data goes to the chunks' owners from the caller's memory, then the size is published.
+//!
+//! What must stay true: nobody sees a size whose bytes are not there (data first, then the size; the
+//! `wide` bit before any data beyond chunk 0); a write that returned is what later reads see; what a
+//! call reports is the contiguous prefix that landed; a span that landed is not sent again under a
+//! new sequence, since that could undo what somebody else wrote since.
+
+use crate::client::Client;
+use crate::config::FileRef;
+use crate::files::FileInfo;
+use crate::part::{Answer, Part};
+use crate::plan::{Extra, Fate, Piece, Window, batches, cut, publish_op};
+use sealfs_protocol::Errno;
+use sealfs_protocol::limits::{FILE_SIZE_MAX_BYTES, IO_MAX_BYTES};
+use sealfs_protocol::message::{Op, OpReply, Refusal};
+use sealfs_protocol::ring::Ring;
+use sealfs_transport::memory::{IoVec, slice, total};
+
+/// Most data that is under way at once, in bytes: a frame's payload at most.
+const WINDOW_BYTES: usize = 8 << 20;
+
+impl Client {
+    /// Writes at `offset`; the length of the contiguous prefix that landed, or why nothing did.
+    pub fn write(&self, file: FileRef, offset: u64, sources: &[IoVec<'_>]) -> Result<usize, Errno> {
+        let wanted = total(sources);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        if offset >= FILE_SIZE_MAX_BYTES {
+            return Err(Errno::EFBIG);
+        }
+        let wanted = wanted.min((FILE_SIZE_MAX_BYTES - offset) as usize);
+        let mut done = 0;
+        while done < wanted {
+            let window = Window {
+                file,
+                offset: offset + done as u64,
+                sources,
+                from: done,
+                len: (wanted - done).min(WINDOW_BYTES),
+            };
+            match self.write_window(window) {
+                Ok(n) => {
+                    done += n;
+                    if n < window.len {
+                        break;
+                    }
+                }
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_window(&self, window: Window<'_>) -> Result<usize, Errno> {
+        let deadline = self.deadline();
+        let mut info = self.file_info(window.file)?;
+        let state = self.shared.cluster.state();
+        let mut pieces = cut(window, info, &state.ring);
+        loop {
+            let stale = self.write_round(window, info, &mut pieces, &state.ring)?;
+            if !stale || pieces.iter().all(|p| p.fate != Fate::Open) {
+                break;
+            }
+            if self.shared.config.world.now() >= deadline {
+                return Err(Errno::EIO);
+            }
+            info = self.file_info(window.file)?;
+        }
+        let mut landed = 0;
+        for piece in &pieces {
+            match piece.fate {
+                Fate::Landed => landed += piece.span.len_bytes as usize,
+                Fate::Failed(errno) if landed == 0 => return Err(errno),
+                Fate::Failed(_) | Fate::Open => break,
+            }
+        }
+        Ok(landed)
+    }
+
+    /// Sends every open piece, and publishes what landed. True: the truncate generation was another,
+    /// some pieces are still open.
+    fn write_round(
+        &self,
+        window: Window<'_>,
+        info: FileInfo,
+        pieces: &mut [Piece],
+        ring: &Ring,
+    ) -> Result<bool, Errno> {
+        let home = window.file.ino.partition();
+        let owner = ring.owner(home).map(|o| o.id);
+        let beyond = pieces.iter().any(|p| p.span.chunk > 0);
+        let local = pieces
+            .iter()
+            .all(|p| ring.owner(p.partition).map(|o| o.id) == owner);
+        if !beyond {
+            let sent = self.send_pieces(window, info, pieces, Extra::default())?;
+            return Ok(sent.stale);
+        }
+        let end = window.offset + window.len as u64;
+        let grows = end > info.size_bytes;
+        let has_first = pieces.iter().any(|p| p.span.chunk == 0);
+        let sent = if local {
+            let size = if grows { end } else { 0 };
+            let extra = Extra {
+                widen: !info.wide,
+                publish: (grows || !has_first).then_some(size),
+                together: true,
+            };
+            self.send_pieces(window, info, pieces, extra)?
+        } else {
+            if !info.wide && self.publish(window.file, info, 0)? {
+                return Ok(true);
+            }
+            let extra = Extra {
+                widen: false,
+                publish: (!grows && !has_first).then_some(0),
+                together: false,
+            };
+            self.send_pieces(window, info, pieces, extra)?
+        };
+        let landed = pieces.iter().take_while(|p| p.fate == Fate::Landed);
+        let landed: u64 = landed.map(|p| u64::from(p.span.len_bytes)).sum();
+        let landed_end = window.offset + landed;
+        if landed > 0 && landed_end > info.size_bytes && !sent.published {
+            // If the file was truncated in between, what was written is cut: nothing to publish.
+            self.publish(window.file, info, landed_end)?;
+        }
+        Ok(sent.stale)
+    }
+
+    /// Raises the size. True: the truncate generation was another.
+    fn publish(
+        &self,
+        file: FileRef,
+        info: FileInfo,
+        size_at_least_bytes: u64,
+    ) -> Result<bool, Errno> {
+        let op = publish_op(file, info, size_at_least_bytes);
+        match self.call(file.ino.partition(), op)? {
+            OpReply::Written { size_bytes, .. } => {
+                let mut files = self.shared.files.lock();
+                files.grown(file.ino, info.generation, size_bytes, true);
+                Ok(false)
+            }
+            OpReply::Refused(Refusal::StaleGeneration { attr }) => {
+                self.refresh_file(file, attr.as_ref())?;
+                Ok(true)
+            }
+            reply => Err(crate::walk::unexpected(&reply)),
+        }
+    }
+
+    /// One request for each partition, or one for all of them.
+    fn send_pieces(
+        &self,
+        window: Window<'_>,
+        info: FileInfo,
+        pieces: &mut [Piece],
+        extra: Extra,
+    ) -> Result<Sent, Errno> {
+        let batches = batches(window, info, pieces, extra);
+        let slot = self.shared.slots.take();
+        let mut roles = Vec::with_capacity(batches.len());
+        let mut payloads = Vec::with_capacity(batches.len());
+        let mut ops = Vec::with_capacity(batches.len());
+        for batch in batches {
+            roles.push(batch.roles);
+            payloads.push(batch.payload);
+            ops.push(batch.ops);
+        }
+        let parts = ops.into_iter().zip(&payloads);
+        let mut parts: Vec<Part<'_, '_>> = parts
+            .map(|(ops, payload)| Part::new(&slot, ops, payload, &mut []))
+            .collect();
+        self.run(&mut parts, &mut self.mode(&slot));
+        let mut sent = Sent {
+            stale: false,
+            published: extra.publish.is_some_and(|size| size > 0),
+        };
+        for (part, roles) in parts.iter_mut().zip(&roles) {
+            match part.take_answer() {
+                Ok(answer) => {
+                    self.settle(window.file, info, pieces, roles, &answer, &mut sent)?;
+                }
+                Err(errno) => {
+                    sent.published = false;
+                    for index in roles.iter().flatten() {
+                        pieces[*index].fate = Fate::Failed(errno);
+                    }
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Takes over the fates that one answer tells, in the order of its operations.
+    fn settle(
+        &self,
+        file: FileRef,
+        info: FileInfo,
+        pieces: &mut [Piece],
+        roles: &[Option<usize>],
+        answer: &Answer,
+        sent: &mut Sent,
+    ) -> Result<(), Errno> {
+        for (role, reply) in roles.iter().zip(&answer.replies) {
+            match reply {
+                OpReply::Written {
+                    size_bytes,
+                    incarnation,
+                    ..
+                } => {
+                    let mut files = self.shared.files.lock();
+                    files.grown(file.ino, info.generation, *size_bytes, role.is_none());
+                    if let Some(index) = role {
+                        pieces[*index].fate = Fate::Landed;
+                        files.note_written(file, answer.shard, *incarnation);
+                    }
+                }
+                OpReply::Refused(Refusal::StaleGeneration { attr }) => {
+                    sent.stale = true;
+                    self.refresh_file(file, attr.as_ref())?;
+                }
+                OpReply::Errno(errno) => match role {
+                    Some(index) => pieces[*index].fate = Fate::Failed(*errno),
+                    None => sent.published = false,
+                },
+                _ => return Err(Errno::EIO),
+            }
+        }
+        Ok(())
+    }
+
+    /// O_APPEND: the owner puts the bytes at the end. Returns how many, and where the file ended
+    /// then.
+    pub fn append(&self, file: FileRef, sources: &[IoVec<'_>]) -> Result<(usize, u64), Errno> {
+        let wanted = total(sources);
+        let info = self.file_info(file)?;
+        let (mut done, mut end) = (0, info.size_bytes);
+        while done < wanted {
+            let len = (wanted - done).min(IO_MAX_BYTES as usize);
+            match self.append_some(file, sources, done, len) {
+                Ok(at) => {
+                    done += len;
+                    end = at + len as u64;
+                }
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok((done, end))
+    }
+
+    /// Returns where the bytes went.
+    fn append_some(
+        &self,
+        file: FileRef,
+        sources: &[IoVec<'_>],
+        from: usize,
+        len: usize,
+    ) -> Result<u64, Errno> {
+        let mut payload = Vec::with_capacity(sources.len());
+        slice(sources, from, len, &mut payload);
+        let op = Op::Append {
+            ino: file.ino,
+            len_bytes: len as u32,
+            open: file.open,
+        };
+        let slot = self.shared.slots.take();
+        let ops = vec![(file.ino.partition(), op)];
+        let mut parts = [Part::new(&slot, ops, &payload, &mut [])];
+        self.run(&mut parts, &mut self.mode(&slot));
+        let [mut part] = parts;
+        let answer = part.take_answer()?;
+        match answer.replies.first() {
+            Some(OpReply::Written {
+                offset,
+                size_bytes,
+                incarnation,
+            }) => {
+                let mut files = self.shared.files.lock();
+                if let Some(info) = files.info(file.ino) {
+                    let wide = *size_bytes > info.layout.chunk_size_bytes();
+                    files.grown(file.ino, info.generation, *size_bytes, wide);
+                }
+                files.note_written(file, answer.shard, *incarnation);
+                Ok(*offset)
+            }
+            Some(reply) => Err(crate::walk::unexpected(reply)),
+            None => Err(Errno::EIO),
+        }
+    }
+}
+
+/// What became of a round's requests as a whole.
+struct Sent {
+    /// The truncate generation was another.
+    stale: bool,
+    /// The new size was published along with the data.
+    published: bool,
+}
