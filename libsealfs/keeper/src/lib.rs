@@ -1,1 +1,29 @@
-//! Under construction.
+//! The keeper: one small process per user and node that holds what outlives a process.
+//!
+//! The library starts it unseen when a process first touches a mount, and it ends when nobody needs
+//! it. It watches every registered process ([`watch`]); when one ends it tells the servers so and
+//! gives back the open descriptions that nobody else holds ([`courier`]). It renews the node session's
+//! lease, keeps the last published state of the cluster for processes that start ([`state`]), holds
+//! the memory of files that are mapped shared ([`mappings`]), and makes sealed copies of executables
+//! ([`images`]).
+//!
+//! What must stay true: it may be killed at any moment, and the next one finds everything it needs
+//! in the arena; it never makes a program wait for a server longer than the program's own deadline;
+//! and there is one of it, by the lock that its starter handed over.
+
+pub mod changes;
+pub mod cluster;
+pub mod courier;
+pub mod door;
+pub mod images;
+pub mod links;
+pub mod mappings;
+pub mod options;
+pub mod process;
+pub mod requests;
+pub mod run;
+pub mod state;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! What the keeper asks of a cluster, so that its tests can put something simpler there.
+
+use sealfs_client::node::arena::ManagerIndex;
+use sealfs_protocol::{ClientId, Errno, InodeId, OpenId, SessionId, VolumeId};
+use std::sync::Arc;
+
+/// One open file description.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct File {
+    pub ino: InodeId,
+    pub open: OpenId,
+}
+
+/// A volume of a cluster, as the keeper uses it. EIO stands for "not now": try again.
+pub trait Cluster: Send + Sync {
+    fn renew(&self, session: SessionId) -> Result<(), Errno>;
+    fn end_session(&self, session: SessionId) -> Result<(), Errno>;
+    fn end_client(&self, client: ClientId) -> Result<(), Errno>;
+    fn close(&self, file: File) -> Result<(), Errno>;
+    /// The description exists (still, or as one more of an inode that is open).
+    fn reassert(&self, file: File) -> Result<(), Errno>;
+    /// Size in bytes.
+    fn size(&self, file: File) -> Result<u64, Errno>;
+    fn read(&self, file: File, offset: u64, into: &mut [u8]) -> Result<usize, Errno>;
+    fn write(&self, file: File, offset: u64, bytes: &[u8]) -> Result<usize, Errno>;
+}
+
+/// All clusters that the processes of this node use.
+pub trait Clusters: Send + Sync {
+    /// A volume; with `None` any volume of the cluster, where one is as good as another.
+    fn get(
+        &self,
+        manager: ManagerIndex,
+        volume: Option<VolumeId>,
+    ) -> Result<Arc<dyn Cluster>, Errno>;
+    /// Ends the keeper's own clients.
+    fn end(&self);
+}

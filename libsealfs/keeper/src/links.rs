@@ -1,0 +1,166 @@
+//! The real clusters: `sealfs-client` behind the keeper's own small interface.
+//!
+//! Per cluster one link speaks for the session (its lease, ends of clients, closes), and one per
+//! volume carries the bytes of mapped files and executables as an ordinary client of this session.
+//! Each is made when it is first needed, from the state file if there is one, so that the keeper of
+//! a cluster whose manager is away works too.
+
+use crate::cluster::{Cluster, Clusters, File};
+use crate::run::Node;
+use sealfs_client::node::arena::ManagerIndex;
+use sealfs_client::node::state_file;
+use sealfs_client::{Client, Config, FileRef, Identity};
+use sealfs_protocol::message::Credentials;
+use sealfs_protocol::{ClientId, Errno, SessionId, VolumeId};
+use sealfs_transport::memory::{IoVec, IoVecMut};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Longest time of one call for the session: it must not hold up a renewal for long, in ms.
+const SESSION_CALL_MS: u32 = 2_000;
+/// Longest time of one call for a file's bytes, in ms.
+const DATA_CALL_MS: u32 = 20_000;
+
+type Key = (ManagerIndex, Option<VolumeId>);
+
+pub struct Links {
+    node: Arc<Node>,
+    made: Mutex<HashMap<Key, Arc<Link>>>,
+}
+
+struct Link(Client);
+
+impl Links {
+    pub fn new(node: Arc<Node>) -> Links {
+        Links {
+            node,
+            made: Mutex::default(),
+        }
+    }
+
+    fn make(&self, (manager, volume): Key) -> Result<Link, Errno> {
+        let url = self.node.arena.manager_url(manager).ok_or(Errno::EINVAL)?;
+        let state = state_file::read(&self.node.runtime, &url);
+        let state = match state {
+            Some(state) => state,
+            None => fetch(&url)?,
+        };
+        // For the session any volume will do.
+        let named = state
+            .volumes
+            .iter()
+            .find(|v| volume.is_none_or(|id| v.id == id));
+        let name = named.ok_or(Errno::ENODEV)?.name.clone();
+        let mut config = Config::new(&name, b"/");
+        config.manager = Some(url);
+        config.cluster_state = Some(state);
+        let session = self.node.arena.session();
+        let client = if volume.is_some() {
+            config.deadline_ms = DATA_CALL_MS;
+            Client::connect(config, identity(session)?)
+        } else {
+            config.deadline_ms = SESSION_CALL_MS;
+            Client::keeper(config, session, self.node.runtime.uid())
+        };
+        client.map(Link).map_err(|e| {
+            log::warn!("{e}");
+            e.errno()
+        })
+    }
+}
+
+impl Clusters for Links {
+    fn get(
+        &self,
+        manager: ManagerIndex,
+        volume: Option<VolumeId>,
+    ) -> Result<Arc<dyn Cluster>, Errno> {
+        let key = (manager, volume);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = made.get(&key) {
+            return Ok(Arc::clone(link) as Arc<dyn Cluster>);
+        }
+        let link = Arc::new(self.make(key)?);
+        made.insert(key, Arc::clone(&link));
+        Ok(link)
+    }
+
+    fn end(&self) {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((_, volume), link) in &*made {
+            if volume.is_some() {
+                link.0.end();
+            }
+        }
+    }
+}
+
+/// The published state from the manager itself.
+fn fetch(url: &str) -> Result<sealfs_protocol::manager::ClusterState, Errno> {
+    use sealfs_protocol::manager::{ManagerReply, ManagerRequest};
+    let address = url.parse().map_err(|_| Errno::EINVAL)?;
+    let request = ManagerRequest::State { known: 0 };
+    match sealfs_transport::rpc::manager(&address, &request, SESSION_CALL_MS) {
+        Ok(ManagerReply::State(Some(state))) => Ok(state),
+        _ => Err(Errno::EIO),
+    }
+}
+
+/// The keeper as a client: this user.
+fn identity(session: SessionId) -> Result<Identity, Errno> {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    Ok(Identity {
+        client: ClientId(sealfs_client::node::sys::random_u128()?),
+        session,
+        pid: std::process::id(),
+        credentials: Credentials {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            groups: groups
+                .into_iter()
+                .map(rustix::process::Gid::as_raw)
+                .collect(),
+        },
+    })
+}
+
+fn wire(file: File) -> FileRef {
+    FileRef {
+        ino: file.ino,
+        open: file.open,
+    }
+}
+
+impl Cluster for Link {
+    fn renew(&self, session: SessionId) -> Result<(), Errno> {
+        self.0.renew_session(session)
+    }
+
+    fn end_session(&self, session: SessionId) -> Result<(), Errno> {
+        self.0.end_session(session)
+    }
+
+    fn end_client(&self, client: ClientId) -> Result<(), Errno> {
+        self.0.end_client(client)
+    }
+
+    fn close(&self, file: File) -> Result<(), Errno> {
+        self.0.close_now(wire(file))
+    }
+
+    fn reassert(&self, file: File) -> Result<(), Errno> {
+        self.0.reassert(wire(file))
+    }
+
+    fn size(&self, file: File) -> Result<u64, Errno> {
+        self.0.stat_open(wire(file)).map(|a| a.size_bytes)
+    }
+
+    fn read(&self, file: File, offset: u64, into: &mut [u8]) -> Result<usize, Errno> {
+        self.0.read(wire(file), offset, &mut [IoVecMut::new(into)])
+    }
+
+    fn write(&self, file: File, offset: u64, bytes: &[u8]) -> Result<usize, Errno> {
+        self.0.write(wire(file), offset, &[IoVec::new(bytes)])
+    }
+}

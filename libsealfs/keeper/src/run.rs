@@ -1,0 +1,155 @@
+//! From start to end of the keeper: what stands when, and what goes in which order.
+//!
+//! At the start the door is open before the table of processes is read, so that nobody is overlooked;
+//! at the end it is closed before the arena is asked to end, for the same reason. Then the session
+//! ends at its servers, and every file goes, the lock before the arena: whoever makes the next arena
+//! must find no lock of ours.
+
+use crate::cluster::Clusters;
+use crate::courier::{Courier, Errand};
+use crate::door::Door;
+use crate::images::Images;
+use crate::mappings::Mappings;
+use crate::options::Options;
+use crate::process;
+use crate::requests::Desk;
+use crate::state;
+use crate::watch::{End, Watcher};
+use sealfs_client::node::arena::ManagerIndex;
+use sealfs_client::node::processes::Process;
+use sealfs_client::node::sys::{self, Fd};
+use sealfs_client::node::{Arena, Runtime, keeper_link, state_file};
+use std::collections::BTreeSet;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Mappings are looked at so often.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+
+/// The place that this keeper keeps.
+#[derive(Debug)]
+pub struct Node {
+    pub runtime: Runtime,
+    pub arena: Arena,
+}
+
+impl Node {
+    /// Clusters that processes or open descriptions belong to.
+    pub fn managers_in_use(&self) -> BTreeSet<ManagerIndex> {
+        let processes = self.arena.processes().map(|p| p.manager);
+        let descriptions = self
+            .arena
+            .live_descriptions()
+            .into_iter()
+            .map(|d| d.manager);
+        processes.chain(descriptions).collect()
+    }
+
+    /// No process, no description, no mapping.
+    pub fn is_empty(&self) -> bool {
+        self.arena.is_empty()
+    }
+}
+
+/// Ends threads that sleep in between.
+#[derive(Default)]
+pub struct Stop {
+    is_set: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// Sleeps; `true` when it is time to end.
+    pub fn wait(&self, time: Duration) -> bool {
+        let is_set = self.is_set.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + time;
+        let (is_set, _) = self
+            .changed
+            .wait_timeout_while(
+                is_set,
+                until.saturating_duration_since(Instant::now()),
+                |s| !*s,
+            )
+            .unwrap_or_else(PoisonError::into_inner);
+        *is_set
+    }
+
+    pub fn set(&self) {
+        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The program: returns when nobody is left or a signal came. `connect` says how clusters are reached.
+pub fn keeper(
+    options: &Options,
+    connect: impl FnOnce(Arc<Node>) -> Arc<dyn Clusters>,
+) -> Result<(), String> {
+    let signals = process::signals()?;
+    process::raise_limits();
+    let (runtime, lock) = process::take_place(options)?;
+    process::start_log(&runtime);
+    let arena = Arena::attach(&runtime).map_err(|e| e.to_string())?;
+    let node = Arc::new(Node { runtime, arena });
+    process::publish_pid(&node.runtime)?;
+    let clusters = connect(Arc::clone(&node));
+    let end = keep(&node, &clusters, &signals, options.idle)?;
+    if end == End::Idle {
+        clear(&node);
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Everything between start and end, with any clusters.
+pub fn keep(
+    node: &Arc<Node>,
+    clusters: &Arc<dyn Clusters>,
+    signals: &Fd,
+    idle: Duration,
+) -> Result<End, String> {
+    let door = Door::open(&node.runtime).map_err(|e| format!("keeper.sock: {e}"))?;
+    node.arena.clear_mapped();
+    node.arena.set_keeper(Process::current());
+    let mappings = Arc::new(Mappings::new(Arc::clone(node), Arc::clone(clusters)));
+    let desk = Desk::new(
+        Arc::clone(&mappings),
+        Arc::new(Images::new(Arc::clone(clusters))),
+    );
+    let (errands, work) = channel();
+    let stop = Stop::default();
+    std::thread::scope(|scope| {
+        let courier = Courier::new(Arc::clone(node), Arc::clone(clusters));
+        scope.spawn(move || courier.run(&work));
+        let (stop, for_state) = (&stop, errands.clone());
+        scope.spawn(move || state::refresh(node, stop, &for_state));
+        let tended = Arc::clone(&mappings);
+        scope.spawn(move || {
+            while !stop.wait(TEND_EVERY) {
+                tended.tend();
+            }
+        });
+        let end = Watcher::new(node, &errands, &desk).run(door, signals, idle);
+        if !matches!(end, Ok(End::Idle)) {
+            mappings.write_back_all();
+        }
+        stop.set();
+        let end_session = matches!(end, Ok(End::Idle));
+        let _ = errands.send(Errand::Stop { end_session });
+        end
+    })
+}
+
+/// Takes every file away that the node session had, the arena last.
+fn clear(node: &Node) {
+    let runtime = &node.runtime;
+    for name in [process::PID_FILE, process::LOG_FILE, keeper_link::LOCK_FILE] {
+        let _ = sys::unlink(runtime.join(name).as_c_str());
+    }
+    state_file::remove_all(runtime, &node.arena);
+    node.arena.remove_files(runtime);
+    if runtime.is_default() {
+        let _ = sys::rmdir(runtime.path());
+    }
+}

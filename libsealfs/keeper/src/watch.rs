@@ -1,0 +1,249 @@
+//! The watcher: the keeper's main loop. It waits for knocks, for the end of processes (pidfds) and
+//! for signals, and never waits for a server.
+//!
+//! A process that ended leaves its entry in the arena's table; the watcher takes over what it left
+//! ([`sealfs_client::node::reclaim`]) and hands it to the courier. Descriptions that were shared and
+//! lost their last descriptor without a word (exec, kill) are looked for now and then, more often
+//! when something happened.
+
+use crate::courier::Errand;
+use crate::door::{self, Door, Heard, Visitor};
+use crate::requests::Desk;
+use crate::run::Node;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::{Pid, PidfdFlags};
+use sealfs_client::node::processes::{Process, ProcessIndex, Registered};
+use sealfs_client::node::sys;
+use sealfs_client::node::sys::Fd;
+use sealfs_client::node::wire::KeeperRequest;
+use std::collections::HashMap;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+/// The table of processes and shared descriptions is looked through at least so often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// At most one part in so many of the time goes into looking for unheld descriptions.
+const SWEEP_SHARE: u32 = 10;
+/// Visitors that say nothing are sent away after this time.
+const VISIT_MAX: Duration = Duration::from_secs(10);
+
+/// Why the watch ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Nobody is left; the arena has ended.
+    Idle,
+    /// Told to, while programs may still run.
+    Signal,
+}
+
+/// A registered process and what is known of it.
+struct Watched {
+    registered: Registered,
+    /// `None`: it is looked after by its start time instead.
+    pidfd: Option<OwnedFd>,
+    /// It ended, and the courier has its errands.
+    is_over: bool,
+}
+
+pub struct Watcher<'a> {
+    node: &'a Node,
+    errands: &'a Sender<Errand>,
+    desk: &'a Desk,
+    watched: HashMap<ProcessIndex, Watched>,
+    visitors: Vec<(Visitor, Instant)>,
+    next_sweep: Instant,
+    idle_since: Option<Instant>,
+}
+
+impl<'a> Watcher<'a> {
+    pub fn new(node: &'a Node, errands: &'a Sender<Errand>, desk: &'a Desk) -> Watcher<'a> {
+        Watcher {
+            node,
+            errands,
+            desk,
+            watched: HashMap::new(),
+            visitors: Vec::new(),
+            next_sweep: Instant::now(),
+            idle_since: None,
+        }
+    }
+
+    /// Watches until nobody is left for `idle`, or a signal comes.
+    pub fn run(&mut self, door: Door<'_>, signals: &Fd, idle: Duration) -> Result<End, String> {
+        let mut door = door;
+        for remains in self.node.arena.unfinished() {
+            self.send(Errand::Close(remains));
+        }
+        loop {
+            self.look_at_processes();
+            self.sweep();
+            let is_told = self.wait(&door, signals, idle);
+            if is_told && !self.is_empty() {
+                return Ok(End::Signal);
+            }
+            if is_told || self.is_idle(idle) {
+                drop(door);
+                if self.node.arena.try_end() {
+                    return Ok(End::Idle);
+                }
+                if is_told {
+                    return Ok(End::Signal);
+                }
+                door = Door::open(&self.node.runtime).map_err(|e| format!("keeper.sock: {e}"))?;
+                self.idle_since = None;
+            }
+        }
+    }
+
+    fn send(&self, errand: Errand) {
+        // The courier ends after us.
+        let _ = self.errands.send(errand);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.node.is_empty() && !self.desk.is_busy() && self.visitors.is_empty()
+    }
+
+    fn is_idle(&mut self, idle: Duration) -> bool {
+        if !self.is_empty() {
+            self.idle_since = None;
+            return false;
+        }
+        self.idle_since.get_or_insert_with(Instant::now).elapsed() >= idle
+    }
+
+    /// Waits for something to happen, and does what it asks for. `true`: a signal to end.
+    fn wait(&mut self, door: &Door<'_>, signals: &Fd, idle: Duration) -> bool {
+        let hears = self.desk.has_room();
+        let heard = if hears { self.visitors.len() } else { 0 };
+        let over: Vec<ProcessIndex>;
+        let ready = {
+            let mut fds = vec![sys::borrow(signals.raw()), door.fd()];
+            fds.extend(self.visitors.iter().take(heard).map(|(v, _)| v.fd()));
+            let held: Vec<_> = self.watched.values().filter(|w| !w.is_over).collect();
+            let with_fd: Vec<_> = held
+                .iter()
+                .filter_map(|w| Some((w.registered.index, w.pidfd.as_ref()?)))
+                .collect();
+            fds.extend(with_fd.iter().map(|(_, fd)| fd.as_fd()));
+            let ready = door::wait_readable(&fds, LOOK_EVERY.min(idle).as_millis() as u64);
+            let ended = with_fd.iter().zip(&ready[2 + heard..]).filter(|(_, r)| **r);
+            over = ended.map(|((index, _), _)| *index).collect();
+            ready
+        };
+        for index in over {
+            self.ended(index);
+        }
+        for at in (0..heard).rev() {
+            if ready[2 + at] {
+                self.hear(at);
+            }
+        }
+        self.visitors
+            .retain(|(_, since)| since.elapsed() < VISIT_MAX);
+        if ready[1] {
+            let now = Instant::now();
+            for visitor in door.accept() {
+                self.visitors.push((visitor, now));
+                // Most have spoken already.
+                if self.desk.has_room() {
+                    self.hear(self.visitors.len() - 1);
+                }
+            }
+        }
+        ready[0]
+    }
+
+    fn hear(&mut self, at: usize) {
+        match self.visitors[at].0.hear() {
+            Heard::Nothing => {}
+            Heard::Gone => {
+                self.visitors.swap_remove(at);
+            }
+            Heard::Request(KeeperRequest::Registered { .. }) => {
+                self.visitors.swap_remove(at);
+                // Anew: the loop looks through the table next. After exec: descriptors are gone.
+                self.next_sweep = Instant::now();
+            }
+            Heard::Request(request) => {
+                let (visitor, _) = self.visitors.swap_remove(at);
+                self.desk.serve(visitor, request);
+            }
+        }
+    }
+
+    /// Watches whoever is new in the table, and forgets whom the courier has finished with.
+    fn look_at_processes(&mut self) {
+        let listed: Vec<Registered> = self.node.arena.processes().collect();
+        self.watched.retain(|index, w| {
+            listed
+                .iter()
+                .any(|r| r.index == *index && r.process == w.registered.process)
+        });
+        for registered in listed {
+            let index = registered.index;
+            if let Some(known) = self.watched.get_mut(&index) {
+                known.registered = registered;
+                if known.is_over || known.pidfd.is_some() || registered.process.is_alive() {
+                    continue;
+                }
+            } else {
+                let pidfd = open_pidfd(registered.process);
+                let is_alive = pidfd.is_some() || registered.process.is_alive();
+                let watched = Watched {
+                    registered,
+                    pidfd,
+                    is_over: false,
+                };
+                self.watched.insert(index, watched);
+                if is_alive {
+                    continue;
+                }
+            }
+            self.ended(index);
+        }
+    }
+
+    /// A process has ended: what it left is taken over, and the servers will hear of it.
+    fn ended(&mut self, index: ProcessIndex) {
+        let Some(watched) = self.watched.get_mut(&index) else {
+            return;
+        };
+        watched.is_over = true;
+        watched.pidfd = None;
+        let registered = self
+            .node
+            .arena
+            .processes()
+            .find(|r| r.index == index)
+            .unwrap_or(watched.registered);
+        log::info!("process {} ended", registered.process.pid);
+        for remains in self.node.arena.take_remains(&self.node.runtime, index) {
+            self.send(Errand::Close(remains));
+        }
+        self.send(Errand::EndClient(registered));
+        self.next_sweep = Instant::now();
+    }
+
+    /// Takes over shared descriptions that nobody holds any more.
+    fn sweep(&mut self) {
+        let started = Instant::now();
+        if started < self.next_sweep {
+            return;
+        }
+        for remains in self.node.arena.take_unheld(&self.node.runtime) {
+            self.send(Errand::Close(remains));
+        }
+        let cost = started.elapsed();
+        self.next_sweep = Instant::now() + LOOK_EVERY.max(cost * SWEEP_SHARE);
+    }
+}
+
+/// A descriptor that becomes readable when the process ends; `None` if it has ended, is another one
+/// with its pid, or the kernel gives none.
+fn open_pidfd(process: Process) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(process.pid as i32)?;
+    let fd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    // Its pid cannot have been given to another since: the descriptor means who is looked at now.
+    process.is_alive().then_some(fd)
+}
