@@ -57,11 +57,16 @@ pub enum Announced {
 }
 
 /// The keeper of this arena, if it lives.
-pub fn is_running(arena: &Arena) -> bool {
+pub fn keeper(arena: &Arena) -> Option<Process> {
     let header = arena.map.header();
     let pid = header.keeper_pid.load(Ordering::SeqCst);
     let start = header.keeper_start.load(Ordering::SeqCst);
-    pid != 0 && Process { pid, start }.is_alive()
+    Some(Process { pid, start }).filter(|process| pid != 0 && process.is_alive())
+}
+
+/// Whether this arena has a keeper that lives.
+pub fn is_running(arena: &Arena) -> bool {
+    keeper(arena).is_some()
 }
 
 /// Whether the lease of the session was not renewed in time, so that the keeper should be announced
