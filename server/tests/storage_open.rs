@@ -268,6 +268,9 @@ fn a_directory_or_a_missing_file_is_refused_by_name() {
         text.contains("missing") && text.contains("No such file"),
         "{text}"
     );
+    let text = refusal(&missing, Some(1 << 20)).to_string();
+    assert!(text.contains("1048576 bytes are too few"), "{text}");
+    assert!(!missing.exists());
 }
 
 #[test]

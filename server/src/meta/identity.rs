@@ -9,17 +9,15 @@ use std::io::IoSlice;
 use sealfs_protocol::ids::Incarnation;
 
 use super::db::Db;
-use super::log::LOG_MIN_BYTES;
 use super::meta_key;
 use super::replay::Options;
 use crate::env::{BlockDevice, Kv, KvOp, KvWriter};
-use crate::store::superblock::{REGIONS_FROM, ROLE_DATA, ROLE_LOG, Superblock};
+use crate::store::superblock::{
+    DATA_MIN_BYTES, LOG_MIN_BYTES, REGIONS_FROM, ROLE_DATA, ROLE_LOG, Superblock,
+};
 use crate::store::{OpenError, Region};
 
-/// Smallest data region, in bytes.
-const DATA_MIN_BYTES: u64 = 8 << 20;
-/// Smallest and largest log that is made unless one is asked for, in bytes.
-const LOG_DEFAULT_MIN_BYTES: u64 = 4 << 20;
+/// Largest log that is made unless one is asked for, in bytes.
 const LOG_DEFAULT_MAX_BYTES: u64 = 64 << 20;
 /// Regions are multiples of this, in bytes.
 const REGION_ALIGN_BYTES: u64 = 1 << 20;
@@ -202,7 +200,7 @@ fn plan<D: BlockDevice>(
         })
     };
     let asked = options.log_bytes.map(|b| align(b).max(LOG_MIN_BYTES));
-    let share = align(usable(data) / 16).clamp(LOG_DEFAULT_MIN_BYTES, LOG_DEFAULT_MAX_BYTES);
+    let share = align(usable(data) / 16).clamp(LOG_MIN_BYTES, LOG_DEFAULT_MAX_BYTES);
     let log_bytes = asked.unwrap_or_else(|| log.map_or(share, usable));
     if let Some(log) = log
         && (usable(log) < log_bytes || log_bytes < LOG_MIN_BYTES)

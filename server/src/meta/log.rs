@@ -22,8 +22,6 @@ pub const HEADER_BYTES: usize = 32;
 pub const BODY_MAX_BYTES: usize = 1 << 20;
 /// Kept free for barriers and reservations, which must never wait, in bytes.
 const RESERVE_BYTES: u64 = 64 * 1024;
-/// Smallest log, in bytes.
-pub const LOG_MIN_BYTES: u64 = 4 << 20;
 const PAGE_BYTES: u64 = 4096;
 static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 

@@ -145,8 +145,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::meta::log::{Kind, LOG_MIN_BYTES, Log};
+    use crate::meta::log::{Kind, Log};
     use crate::store::MemoryDevice;
+    use crate::store::superblock::LOG_MIN_BYTES;
 
     const REGION: Region = Region {
         offset: 4096,

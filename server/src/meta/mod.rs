@@ -43,7 +43,7 @@ pub use db::{Db, Key};
 pub use group::Group;
 pub use jobs::{CommitDone, CommitJob, FlushDone, FlushJob, Retired};
 pub use lmdb::{LmdbKv, LmdbWriter};
-pub use log::{BODY_MAX_BYTES, LOG_MIN_BYTES, LogIndex};
+pub use log::{BODY_MAX_BYTES, LogIndex};
 pub use memory::{MemoryKv, MemoryKvWriter};
 pub use replay::{Options, boot_id};
 

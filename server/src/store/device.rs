@@ -16,6 +16,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::OpenError;
+use super::superblock::STORE_MIN_BYTES;
 use crate::env::BlockDevice;
 
 /// Most pieces of one `pwritev` (`IOV_MAX`).
@@ -41,9 +42,22 @@ impl FileDevice {
         let is_block_device = metadata
             .as_ref()
             .is_some_and(|m| m.file_type().is_block_device());
+        let new = metadata
+            .as_ref()
+            .is_none_or(|m| m.is_file() && m.len() == 0);
         if metadata.is_some_and(|m| !is_block_device && !m.is_file()) {
             let what = "something that is neither a file nor a block device";
             return Err(OpenError::Foreign { name, what });
+        }
+        if let Some(size_bytes) = create_bytes.filter(|_| new)
+            && size_bytes < STORE_MIN_BYTES
+        {
+            let least_bytes = STORE_MIN_BYTES;
+            return Err(OpenError::TooSmall {
+                name,
+                size_bytes,
+                least_bytes,
+            });
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true);

@@ -94,7 +94,7 @@ pub enum OpenError {
     },
     #[error("{name}: {what}; restore the part that is missing, or wipe the store to begin anew")]
     Incomplete { name: String, what: &'static str },
-    #[error("{name}: {what}; run `sealfs fsck` on the store")]
+    #[error("{name}: {what}; restore the store from a copy, or wipe it to begin anew")]
     Damaged { name: String, what: &'static str },
     #[error("{name}: {source}; see that it exists, is writable and has the space")]
     Io {

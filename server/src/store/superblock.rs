@@ -20,6 +20,11 @@ pub const COPIES: [u64; 2] = [0, 64 * 1024];
 pub const SUPERBLOCK_BYTES: usize = 512;
 /// Regions begin behind this, in bytes.
 pub const REGIONS_FROM: u64 = 1 << 20;
+/// Smallest log region and smallest data region, in bytes.
+pub const LOG_MIN_BYTES: u64 = 4 << 20;
+pub const DATA_MIN_BYTES: u64 = 8 << 20;
+/// Smallest device that holds both, in bytes.
+pub const STORE_MIN_BYTES: u64 = REGIONS_FROM + LOG_MIN_BYTES + DATA_MIN_BYTES;
 
 /// What a device holds, as bits.
 pub const ROLE_LOG: u8 = 1;
