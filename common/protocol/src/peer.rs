@@ -5,6 +5,7 @@
 //! decides, and remembers its decision until every participant has reported it durable. Conflicts
 //! are settled by age (wait-die): an older transaction waits, a younger one is told to die.
 
+use crate::attr::Layout;
 use crate::ids::*;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -34,39 +35,56 @@ pub enum PeerRequest {
         allocate: Vec<PartitionId>,
     },
     /// Make `effects` durable so that they can be committed or undone later; the locks stay.
-    Prepare { txn: TxnId, effects: Vec<Effect> },
+    /// Without `flush` (scratch volumes) durable means written to the log.
+    Prepare {
+        txn: TxnId,
+        effects: Vec<Effect>,
+        flush: bool,
+    },
     /// Apply or forget; releases the locks. Repeated until acknowledged.
     Decide { txn: TxnId, commit: bool },
     /// A participant that restarted asks what became of a transaction.
     Outcome { txn: TxnId },
-    /// Install a truncate generation on one layout slot and cut its chunks to `size_bytes`.
+    /// Install a truncate generation in the partition of one layout slot and cut the chunks there
+    /// to `size_bytes`.
     Truncate {
         ino: InodeId,
         slot: u8,
+        volume: VolumeId,
+        layout: Layout,
         generation: TruncateGeneration,
         size_bytes: u64,
     },
-    /// Deallocate a byte range (already cut to this layout slot's chunks), for fallocate.
+    /// Deallocate a byte range of the file in the partition of one layout slot, for fallocate.
     Punch {
         ino: InodeId,
         slot: u8,
+        volume: VolumeId,
+        layout: Layout,
         generation: TruncateGeneration,
         offset: u64,
         len: u64,
     },
-    /// The inode is dead: remove all chunks of one layout slot.
+    /// The inode is dead: remove all its chunks in the partition of one layout slot.
     RemoveChunks { ino: InodeId, slot: u8 },
     /// A span of an append, ordered by the inode's owner; the bytes are the frame's payload.
     WriteSpan {
         ino: InodeId,
         volume: VolumeId,
+        partition: PartitionId,
         chunk: u64,
         offset_bytes: u32,
         generation: TruncateGeneration,
     },
-    /// Space used by the chunks of one layout slot.
+    /// Space used by the chunks in the partition of one layout slot.
     UsedBlocks { ino: InodeId, slot: u8 },
+    /// To the owner of the volume's root: raise the rename version and push it to everybody.
+    BumpRenameVersion {
+        volume: VolumeId,
+        directories: Vec<InodeId>,
+    },
     /// The volume's directory structure is about to change: drop these from what clients may use.
+    /// Repeated without directories to renew the lease on the version.
     PushRenameVersion {
         volume: VolumeId,
         version: RenameVersion,

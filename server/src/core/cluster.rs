@@ -1,0 +1,98 @@
+//! The published state as this shard has adopted it: who owns what, and which volumes there are.
+
+use std::collections::HashMap;
+
+use sealfs_protocol::manager::{ClusterState, Durability, Volume};
+use sealfs_protocol::ring::Ring;
+use sealfs_protocol::{ClusterId, Epoch, InodeId, PartitionId, RingVersion, ShardId, VolumeId};
+
+pub struct Cluster {
+    pub id: ClusterId,
+    pub shard: ShardId,
+    pub ring: Ring,
+    pub version: u64,
+    volumes: HashMap<VolumeId, Volume>,
+    pub deleted: Vec<VolumeId>,
+    /// Position of this shard in the ring.
+    me: Option<u16>,
+}
+
+impl Cluster {
+    pub fn new(id: ClusterId, shard: ShardId) -> Cluster {
+        Cluster {
+            id,
+            shard,
+            ring: Ring::empty(id, 1),
+            version: 0,
+            volumes: HashMap::new(),
+            deleted: Vec::new(),
+            me: None,
+        }
+    }
+
+    /// Takes over a newer state; whether it was one.
+    pub fn adopt(&mut self, state: ClusterState) -> bool {
+        let newer = state.version > self.version && state.ring.version >= self.ring.version;
+        if !newer || !state.ring.is_consistent() || state.ring.cluster != self.id {
+            return false;
+        }
+        let mine = state.ring.shards.iter().position(|s| s.id == self.shard);
+        self.me = mine.map(|i| i as u16);
+        self.version = state.version;
+        self.ring = state.ring;
+        self.volumes = state.volumes.into_iter().map(|v| (v.id, v)).collect();
+        self.deleted = state.deleted;
+        true
+    }
+
+    pub fn partitions(&self) -> u16 {
+        self.ring.partitions()
+    }
+
+    pub fn is_mine(&self, partition: PartitionId) -> bool {
+        self.me.is_some() && self.ring.owners.get(usize::from(partition.0)).copied() == self.me
+    }
+
+    pub fn serves(&self, partition: PartitionId, epoch: Epoch) -> bool {
+        self.is_mine(partition) && self.ring.epoch(partition) == epoch
+    }
+
+    pub fn epoch(&self, partition: PartitionId) -> Epoch {
+        self.ring.epoch(partition)
+    }
+
+    pub fn owner(&self, partition: PartitionId) -> Option<ShardId> {
+        self.ring.owner(partition).map(|s| s.id)
+    }
+
+    pub fn ring_version(&self) -> RingVersion {
+        self.ring.version
+    }
+
+    /// The other shards of the ring.
+    pub fn others(&self) -> impl Iterator<Item = ShardId> + '_ {
+        let ids = self.ring.shards.iter().map(|s| s.id);
+        ids.filter(|id| *id != self.shard)
+    }
+
+    pub fn volume(&self, id: VolumeId) -> Option<&Volume> {
+        self.volumes.get(&id)
+    }
+
+    /// In the order of their numbers.
+    pub fn volumes(&self) -> Vec<VolumeId> {
+        let mut ids: Vec<VolumeId> = self.volumes.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    pub fn root(&self, volume: VolumeId) -> InodeId {
+        InodeId::root(volume, self.partitions())
+    }
+
+    pub fn durability(&self, volume: VolumeId) -> Durability {
+        self.volumes
+            .get(&volume)
+            .map_or(Durability::default(), |v| v.durability)
+    }
+}

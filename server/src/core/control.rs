@@ -1,0 +1,81 @@
+//! Operations that concern the shard rather than files: flushing, credentials, waits taken back.
+
+use super::run::Attempt;
+use super::task::{Answer, Ended, Task, Waiting, Work};
+use super::{Core, World};
+use sealfs_protocol::manager::Durability;
+use sealfs_protocol::message::{Op, OpReply};
+use sealfs_protocol::{Errno, Incarnation};
+
+impl<W: World> Core<W> {
+    /// Runs the current operation if it is one of these: `Some(None)` if it has to wait.
+    pub(super) fn control(&mut self, task: &mut Task) -> Option<Option<Answer>> {
+        let Work::Request(request) = &task.work else {
+            return None;
+        };
+        let op = &request.ops.get(task.index)?.op;
+        let reply = match op {
+            Op::Fsync { written_in, .. } => {
+                let written_in = *written_in;
+                return Some(self.sync(task, written_in));
+            }
+            Op::SyncFs => return Some(self.sync(task, Incarnation(0))),
+            Op::Credential { index, credentials } => {
+                let connection = self.sessions.connection_mut(task.caller.conn);
+                let set = connection.is_some_and(|c| c.set_credential(*index, credentials.clone()));
+                if set {
+                    OpReply::Done
+                } else {
+                    OpReply::Errno(Errno::ENOMEM)
+                }
+            }
+            Op::CancelWait { slot, .. } => {
+                self.cancel_wait(task.caller.client, *slot);
+                OpReply::Done
+            }
+            Op::Renew { session } => self.renew(*session),
+            Op::EndClient { client } => {
+                let who = Ended::Client(*client);
+                self.end(who);
+                OpReply::Done
+            }
+            Op::EndSession { session } => {
+                let who = Ended::Session(*session);
+                self.end(who);
+                OpReply::Done
+            }
+            _ => return None,
+        };
+        Some(Some(Answer::Op(reply)))
+    }
+
+    /// fsync(2): everything appended so far, whoever wrote it.
+    fn sync(&mut self, task: &mut Task, written_in: Incarnation) -> Option<Answer> {
+        if self.cluster.durability(task.caller.volume) == Durability::Memory {
+            return Some(Answer::Op(OpReply::Done));
+        }
+        let lost = written_in.0 != 0 && self.meta.incarnation() > written_in;
+        if lost || self.meta.failed().is_some() {
+            return Some(Self::errno_answer(Errno::EIO));
+        }
+        let index = self.last_index;
+        let done = Answer::Op(OpReply::Done);
+        match self.answer_after_flush(task, index, done, true) {
+            Attempt::Done(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// Ends a client's wait for a file lock with EINTR.
+    fn cancel_wait(&mut self, client: sealfs_protocol::ClientId, slot: u16) {
+        let Some(id) = self.in_flight.get(&(client, slot)).copied() else {
+            return;
+        };
+        if let Some(task) = self.tasks.get_mut(&id)
+            && let Waiting::FileLock(_) = task.waiting
+        {
+            task.held = Some(Self::errno_answer(Errno::EINTR));
+            self.ready.push_back(id);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Frames from outside: decoding, who may send what, and the replies' way back.
+//!
+//! What must stay true: bytes from outside cost their sender at most its connection; a request is
+//! executed only for a client that has registered on that connection.
+
+use std::sync::Arc;
+
+use super::task::{Answer, Caller, Task, Work};
+use super::{Action, ConnId, Core, Ended, WaitingHello, World};
+use crate::ops;
+use sealfs_protocol::codec;
+use sealfs_protocol::header::{FLAG_ONE_WAY, Header, Kind};
+use sealfs_protocol::limits::{CALL_DEADLINE_MS, CREDITS, REQUEST_SLOTS};
+use sealfs_protocol::message::{
+    FrameError, Hello, HelloReply, OpReply, Refusal, Reply, Request, Who,
+};
+use sealfs_protocol::peer::{PeerReply, PeerRequest};
+use sealfs_protocol::{ClientId, Errno, RenameVersion, ShardId, VolumeId};
+
+/// Most operations in one request.
+const OPERATIONS_MAX: usize = 4096;
+/// How long a Hello waits for the state that knows its volume, in ns.
+const HELLO_PATIENCE_NS: u64 = 2_000_000_000;
+
+impl<W: World> Core<W> {
+    pub(super) fn on_frame(&mut self, conn: ConnId, header: &Header, body: &[u8], payload: &[u8]) {
+        self.counters.requests += 1;
+        match header.kind {
+            Kind::Hello => match codec::decode::<Hello>(body) {
+                Ok(hello) => {
+                    let until = self.now.mono_ns + HELLO_PATIENCE_NS;
+                    self.on_hello(conn, header.tag, hello, until);
+                }
+                Err(_) => self.refuse_frame(conn, header.tag, Errno::EPROTO, "malformed Hello"),
+            },
+            Kind::Request => match codec::decode::<Request>(body) {
+                Ok(request) => self.on_request(conn, header, request, payload),
+                Err(_) => self.refuse_frame(conn, header.tag, Errno::EPROTO, "malformed request"),
+            },
+            Kind::PeerRequest => match codec::decode::<PeerRequest>(body) {
+                Ok(request) => self.on_peer_frame(conn, header, request, payload),
+                Err(_) => self.refuse_frame(conn, header.tag, Errno::EPROTO, "malformed request"),
+            },
+            _ => {
+                let text = "this is a server: it takes requests only";
+                self.refuse_frame(conn, header.tag, Errno::EPROTO, text);
+            }
+        }
+    }
+
+    /// Says why and closes the connection.
+    pub(super) fn refuse_frame(&mut self, conn: ConnId, tag: u64, errno: Errno, text: &str) {
+        self.counters.malformed += 1;
+        let error = FrameError {
+            errno,
+            text: text.to_owned(),
+            again: false,
+        };
+        let body = encoded(&error);
+        self.reply(
+            conn,
+            tag,
+            Kind::Error,
+            Header::new(Kind::Error),
+            body,
+            Vec::new(),
+        );
+        self.sessions.disconnected(conn);
+        self.actions.push(Action::Close(conn));
+    }
+
+    fn reply(
+        &mut self,
+        conn: ConnId,
+        tag: u64,
+        kind: Kind,
+        like: Header,
+        body: Vec<u8>,
+        payload: Vec<u8>,
+    ) {
+        let header = Header {
+            kind,
+            tag,
+            credits: CREDITS,
+            incarnation: self.meta.incarnation(),
+            ring_version: self.cluster.ring_version(),
+            body_bytes: body.len() as u32,
+            payload_bytes: payload.len() as u32,
+            ..like
+        };
+        self.actions.push(Action::Reply {
+            conn,
+            header,
+            body,
+            payload,
+        });
+    }
+
+    pub(super) fn on_hello(&mut self, conn: ConnId, tag: u64, hello: Hello, until_ns: u64) {
+        if hello.cluster != self.cluster.id {
+            let text = format!(
+                "this server belongs to cluster {}, not to {}",
+                self.cluster.id, hello.cluster
+            );
+            return self.refuse_frame(conn, tag, Errno::ENXIO, &text);
+        }
+        let unknown = match &hello.who {
+            Who::Client { volume, .. } if volume.0 != 0 => self.cluster.volume(*volume).is_none(),
+            _ => self.cluster.version == 0,
+        };
+        if unknown {
+            if self.now.mono_ns >= until_ns {
+                let text = "this volume does not exist (or not any more)";
+                return self.refuse_frame(conn, tag, Errno::ENODEV, text);
+            }
+            self.actions.push(Action::FetchState);
+            return self.hellos.push(WaitingHello {
+                conn,
+                tag,
+                hello,
+                until_ns,
+            });
+        }
+        let peer = match &hello.who {
+            Who::Shard { shard, .. } => Some(*shard),
+            _ => None,
+        };
+        let Some(known) = self.sessions.hello(conn, hello.who) else {
+            let text = "this client has ended";
+            return self.refuse_frame(conn, tag, Errno::ESTALE, text);
+        };
+        if let Some(shard) = peer {
+            self.versions_to_push(shard);
+        }
+        let newer = self.cluster.ring_version() > hello.ring_version;
+        let reply = HelloReply {
+            shard: self.cluster.shard,
+            incarnation: self.meta.incarnation(),
+            ring: newer.then(|| self.cluster.ring.clone()),
+            known,
+        };
+        let body = encoded(&reply);
+        let like = Header::new(Kind::HelloReply);
+        self.reply(conn, tag, Kind::HelloReply, like, body, Vec::new());
+    }
+
+    fn on_request(&mut self, conn: ConnId, header: &Header, request: Request, payload: &[u8]) {
+        let Some(caller) = self.caller(conn, header) else {
+            let text = "a request before Hello, or with a client or credential never registered";
+            return self.refuse_frame(conn, header.tag, Errno::EPROTO, text);
+        };
+        let wanted: usize = request
+            .ops
+            .iter()
+            .map(|e| ops::payload_bytes(&e.op))
+            .fold(0, usize::saturating_add);
+        if request.ops.len() > OPERATIONS_MAX
+            || wanted > payload.len()
+            || header.slot >= REQUEST_SLOTS
+        {
+            let text = "a request whose operations do not fit its frame";
+            return self.refuse_frame(conn, header.tag, Errno::EPROTO, text);
+        }
+        let place = (caller.client, caller.slot);
+        let replaced = self.in_flight.get(&place).copied();
+        if let Some(task) = replaced.and_then(|id| self.tasks.get_mut(&id))
+            && task.caller.sequence == caller.sequence
+            && caller.client.0 != 0
+        {
+            // The same request over another connection: its reply goes there.
+            task.caller.conn = caller.conn;
+            task.caller.tag = caller.tag;
+            task.caller.deadline_ns = caller.deadline_ns;
+            return;
+        }
+        let id = self.fresh_task();
+        let task = Task::new(id, caller, Work::Request(request));
+        self.drive(task, Some(payload));
+    }
+
+    /// Who sends a request, as far as the connection proves it.
+    fn caller(&self, conn: ConnId, header: &Header) -> Option<Caller> {
+        let connection = self.sessions.connection(conn)?;
+        let peer = matches!(connection.who, Who::Shard { .. });
+        let foreign =
+            matches!(connection.who, Who::Client { .. }) && header.client != connection.client;
+        if peer || foreign {
+            return None;
+        }
+        let credentials = Arc::clone(connection.credential(header.credential)?);
+        Some(Caller {
+            conn,
+            tag: header.tag,
+            flags: header.flags,
+            client: connection.client,
+            session: connection.session,
+            volume: connection.volume,
+            slot: header.slot,
+            sequence: header.sequence,
+            credentials,
+            peer: ShardId::default(),
+            rename_version: header.rename_version,
+            ring_version: header.ring_version,
+            deadline_ns: self.deadline(header.deadline_ms),
+        })
+    }
+
+    fn deadline(&self, deadline_ms: u32) -> u64 {
+        let ms = match deadline_ms {
+            0 => CALL_DEADLINE_MS,
+            ms => ms,
+        };
+        self.now.mono_ns + u64::from(ms) * 1_000_000
+    }
+
+    fn on_peer_frame(
+        &mut self,
+        conn: ConnId,
+        header: &Header,
+        request: PeerRequest,
+        payload: &[u8],
+    ) {
+        let who = self.sessions.connection(conn).map(|c| &c.who);
+        let Some(Who::Shard { shard, .. }) = who else {
+            let text = "only a shard may ask this";
+            return self.refuse_frame(conn, header.tag, Errno::EPROTO, text);
+        };
+        let caller = Caller {
+            conn,
+            tag: header.tag,
+            peer: *shard,
+            ring_version: header.ring_version,
+            deadline_ns: self.deadline(header.deadline_ms),
+            ..Caller::default()
+        };
+        let id = self.fresh_task();
+        self.drive(Task::new(id, caller, Work::Peer(request)), Some(payload));
+    }
+
+    /// Sends the replies of a request that has come to its end.
+    pub(super) fn reply_request(&mut self, task: &mut Task) {
+        let caller = &task.caller;
+        if caller.flags & FLAG_ONE_WAY != 0 {
+            return;
+        }
+        let reply = Reply {
+            replies: std::mem::take(&mut task.replies),
+            passed: std::mem::take(&mut task.passed),
+            rename_version: self.current_version(caller.volume),
+        };
+        let body = encoded(&reply);
+        let like = Header {
+            client: caller.client,
+            slot: caller.slot,
+            sequence: caller.sequence,
+            rename_version: reply.rename_version,
+            ..Header::new(Kind::Reply)
+        };
+        let out = std::mem::take(&mut task.out);
+        self.reply(caller.conn, caller.tag, Kind::Reply, like, body, out);
+        self.hold_for_flush(caller.volume);
+    }
+
+    fn current_version(&self, volume: VolumeId) -> RenameVersion {
+        self.versions.current(volume, self.now.mono_ns)
+    }
+
+    pub(super) fn reply_peer(&mut self, caller: &Caller, reply: &PeerReply) {
+        if caller.conn == ConnId::default() {
+            return;
+        }
+        let body = encoded(reply);
+        let like = Header::new(Kind::PeerReply);
+        self.reply(
+            caller.conn,
+            caller.tag,
+            Kind::PeerReply,
+            like,
+            body,
+            Vec::new(),
+        );
+    }
+
+    /// Why a request is refused as a whole, if it is.
+    pub(super) fn refusal(&self, caller: &Caller) -> Option<Refusal> {
+        if caller.client == ClientId(0) {
+            return None;
+        }
+        let gone = !self.sessions.is_registered(caller.client)
+            || self.sessions.has_ended(Ended::Client(caller.client));
+        gone.then_some(Refusal::UnknownClient)
+    }
+
+    /// Requests of one client slot that are parked point to their task here.
+    pub(super) fn note_in_flight(&mut self, task: &Task) {
+        if let Work::Request(_) = task.work
+            && task.caller.client.0 != 0
+        {
+            let place = (task.caller.client, task.caller.slot);
+            self.in_flight.insert(place, task.id);
+        }
+    }
+
+    pub(super) fn forget_in_flight(&mut self, task: &Task) {
+        let place = (task.caller.client, task.caller.slot);
+        if self.in_flight.get(&place) == Some(&task.id) {
+            self.in_flight.remove(&place);
+        }
+    }
+
+    /// A shard's own request to itself, as a task that wakes `follower` at its end.
+    pub(crate) fn start_local(&mut self, request: PeerRequest, follower: u64) {
+        let id = self.fresh_task();
+        let caller = Caller {
+            deadline_ns: self.deadline(0),
+            ..Caller::default()
+        };
+        let mut task = Task::new(id, caller, Work::Peer(request));
+        task.followers.push(follower);
+        self.drive(task, Some(&[]));
+    }
+
+    /// The reply of an operation that halted for good.
+    pub(super) fn errno_answer(errno: Errno) -> Answer {
+        Answer::Op(OpReply::Errno(errno))
+    }
+}
+
+pub(super) fn encoded<T>(value: &T) -> Vec<u8>
+where
+    T: for<'a> rkyv::Serialize<
+            rkyv::api::high::HighSerializer<
+                Vec<u8>,
+                rkyv::ser::allocator::ArenaHandle<'a>,
+                rkyv::rancor::Error,
+            >,
+        >,
+{
+    let buffer = Vec::with_capacity(256);
+    // Our own values always encode; an empty body would be refused as malformed by the receiver.
+    rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(value, buffer).unwrap_or_default()
+}

@@ -1,0 +1,256 @@
+//! The shard as a deterministic state machine: `step(event, now) -> actions`.
+//!
+//! A request's story: `frames` decodes it into a [`Task`], `run` executes its operations over a
+//! [`View`] (the operations themselves are in `ops`), `commit` puts what they change into one log
+//! entry with the reply of the request slot, and [`Core::finish_batch`] writes the log once for all
+//! frames of a batch before the replies leave. A task that has to wait is kept and run again.
+//! Changes over several shards go through `txn`. Nothing in here reads a clock, blocks or starts a
+//! thread, so the simulator runs the very code that the server runs.
+
+mod cluster;
+mod commit;
+mod control;
+pub mod event;
+pub mod flock;
+mod frames;
+mod homes;
+pub mod locks;
+mod opens;
+pub(crate) mod peers;
+mod recover;
+pub(crate) mod run;
+mod sessions;
+mod slots;
+pub mod task;
+mod tick;
+mod versions;
+mod view;
+mod wipe;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+pub use cluster::Cluster;
+pub use event::{Action, ConnId, Event, Halt, Now, OpResult, World};
+pub use flock::FileLocks;
+pub use opens::Opens;
+pub use task::{Ended, Job};
+pub use versions::{LEASE_MS as VERSION_LEASE_MS, Versions};
+pub use view::{MemoryChange, View};
+
+use crate::meta::{LogIndex, Meta};
+use crate::txn::{Coordinated, Participant};
+pub(crate) use commit::Next;
+use locks::KeyLocks;
+use peers::Outstanding;
+use sealfs_protocol::manager::{ClusterState, Usage};
+use sealfs_protocol::message::Hello;
+use sealfs_protocol::{ClientId, ClusterId, Incarnation, InodeId, ShardId, TxnId, VolumeId};
+use sessions::Sessions;
+use slots::Slots;
+use task::{Task, TaskId};
+pub(crate) use view::{Changes, Value, Write};
+
+/// What a mutating operation may add to the log besides its payload, in bytes; asked for before it
+/// runs.
+const ROOM_BYTES: usize = 64 << 10;
+
+/// A Hello that waits for the state that knows its volume.
+pub(crate) struct WaitingHello {
+    conn: ConnId,
+    tag: u64,
+    hello: Hello,
+    until_ns: u64,
+}
+
+/// Numbers of interest to whoever looks after the server.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counters {
+    pub requests: u64,
+    pub malformed: u64,
+    pub replayed: u64,
+    pub transactions: u64,
+    pub died: u64,
+}
+
+pub struct Core<W: World> {
+    pub(crate) meta: Meta<W::Kv, W::Device>,
+    pub(crate) cluster: Cluster,
+    pub(crate) opens: Opens,
+    pub(crate) file_locks: FileLocks,
+    pub(crate) versions: Versions,
+    pub(crate) locks: KeyLocks,
+    pub(crate) slots: Slots,
+    pub(crate) sessions: Sessions,
+
+    pub(crate) tasks: HashMap<TaskId, Task>,
+    pub(crate) next_task: TaskId,
+    /// Tasks to run again, in order.
+    pub(crate) ready: VecDeque<TaskId>,
+    /// Work to begin.
+    pub(crate) jobs: VecDeque<Job>,
+    /// The task of each client's request slot.
+    pub(crate) in_flight: HashMap<(ClientId, u16), TaskId>,
+    /// Replies and tasks that wait for a flush, by the log entry that it must cover.
+    pub(crate) flush_waits: BTreeMap<LogIndex, Vec<FlushWait<W>>>,
+    pub(crate) flush_wanted: bool,
+    /// Points of time at which a task runs again.
+    pub(crate) timers: BTreeSet<(u64, TaskId)>,
+    pub(crate) room_waits: Vec<TaskId>,
+    pub(crate) ring_waits: Vec<TaskId>,
+    pub(crate) hellos: Vec<WaitingHello>,
+    /// The last entry appended.
+    pub(crate) last_index: LogIndex,
+
+    /// Requests to other shards that were not answered yet, by tag.
+    pub(crate) outstanding: BTreeMap<u64, Outstanding>,
+    pub(crate) next_tag: u64,
+    /// Transactions that this shard has decided to commit.
+    pub(crate) coordinated: BTreeMap<TxnId, Coordinated>,
+    /// Transactions of other shards that hold locks here.
+    pub(crate) participants: BTreeMap<TxnId, Participant>,
+    pub(crate) next_txn: u64,
+
+    /// Inodes without names.
+    pub(crate) orphans: BTreeSet<InodeId>,
+    /// Until when reasserted opens may still come, so that no orphan is collected.
+    pub(crate) grace_until_ns: Option<u64>,
+    pub(crate) wipe: Option<wipe::Progress>,
+    pub(crate) wiped: BTreeSet<VolumeId>,
+    pub(crate) pushed_ns: u64,
+    pub(crate) started: bool,
+    pub(crate) counters: Counters,
+    pub(crate) now: Now,
+    pub(crate) actions: Vec<Action<W>>,
+}
+
+/// What waits for a flush.
+pub(crate) enum FlushWait<W: World> {
+    Task(TaskId),
+    Action(Box<Action<W>>),
+}
+
+impl<W: World> Core<W> {
+    /// A core over an opened store. It serves once it has adopted a state.
+    pub fn new(meta: Meta<W::Kv, W::Device>, cluster: ClusterId, shard: ShardId) -> Core<W> {
+        let mut core = Core {
+            meta,
+            cluster: Cluster::new(cluster, shard),
+            opens: Opens::default(),
+            file_locks: FileLocks::default(),
+            versions: Versions::default(),
+            locks: KeyLocks::default(),
+            slots: Slots::default(),
+            sessions: Sessions::default(),
+            tasks: HashMap::new(),
+            next_task: 1,
+            ready: VecDeque::new(),
+            jobs: VecDeque::new(),
+            in_flight: HashMap::new(),
+            flush_waits: BTreeMap::new(),
+            flush_wanted: false,
+            timers: BTreeSet::new(),
+            room_waits: Vec::new(),
+            ring_waits: Vec::new(),
+            hellos: Vec::new(),
+            last_index: LogIndex(0),
+            outstanding: BTreeMap::new(),
+            next_tag: 1,
+            coordinated: BTreeMap::new(),
+            participants: BTreeMap::new(),
+            next_txn: 0,
+            orphans: BTreeSet::new(),
+            grace_until_ns: None,
+            wipe: None,
+            wiped: BTreeSet::new(),
+            pushed_ns: 0,
+            started: false,
+            counters: Counters::default(),
+            now: Now::default(),
+            actions: Vec::new(),
+        };
+        core.recover();
+        core
+    }
+
+    /// Takes one event. Actions are appended; replies among them may be sent only after the next
+    /// [`Core::finish_batch`].
+    pub fn step(&mut self, event: Event<'_>, now: Now, actions: &mut Vec<Action<W>>) {
+        self.now = now;
+        self.actions.append(actions);
+        match event {
+            Event::Frame {
+                conn,
+                header,
+                body,
+                payload,
+            } => self.on_frame(conn, header, body, payload),
+            Event::PeerReply {
+                from,
+                header,
+                body,
+                payload: _,
+            } => self.on_peer_reply(from, header.tag, body),
+            Event::PeerUp(shard) => self.on_peer_up(shard),
+            Event::Disconnected(conn) => self.sessions.disconnected(conn),
+            Event::State(state) => self.on_state(state),
+            Event::FlushDone(done) => self.on_flush_done(done),
+            Event::CommitDone(done) => self.on_commit_done(done),
+            Event::Tick => self.on_tick(),
+        }
+        self.run_ready();
+        std::mem::swap(&mut self.actions, actions);
+    }
+
+    /// Ends a batch: everything that was changed is written to the log, the acknowledgement point;
+    /// flushes and commits that are due begin.
+    pub fn finish_batch(&mut self, now: Now, actions: &mut Vec<Action<W>>) {
+        self.now = now;
+        self.actions.append(actions);
+        if let Err(error) = self.meta.write_out() {
+            self.on_store_failure(&error);
+        }
+        self.begin_jobs();
+        std::mem::swap(&mut self.actions, actions);
+    }
+
+    /// When the core wants a [`Event::Tick`] at the latest.
+    pub fn next_wake_ns(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    pub fn usage(&self) -> Usage {
+        let space = self.meta.store().space();
+        let free = space.free_bytes + space.pending_bytes;
+        Usage {
+            size_bytes: space.total_bytes,
+            used_bytes: space.total_bytes.saturating_sub(free),
+            inodes: 0,
+        }
+    }
+
+    pub fn incarnation(&self) -> Incarnation {
+        self.meta.incarnation()
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn on_state(&mut self, state: ClusterState) {
+        if !self.cluster.adopt(state) {
+            return;
+        }
+        self.start_volumes();
+        let waiting = std::mem::take(&mut self.ring_waits);
+        self.ready.extend(waiting);
+        for waiting in std::mem::take(&mut self.hellos) {
+            self.on_hello(waiting.conn, waiting.tag, waiting.hello, waiting.until_ns);
+        }
+    }
+
+    /// Gives a task a number of its own.
+    fn fresh_task(&mut self) -> TaskId {
+        self.next_task += 1;
+        self.next_task
+    }
+}

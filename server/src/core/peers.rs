@@ -1,0 +1,169 @@
+//! Requests to other shards: numbered, repeated until answered, and brought back to who asked.
+//!
+//! Every such request may be executed twice without harm, so it is simply sent again over a new
+//! connection or when no answer has come for a while.
+
+use super::event::Action;
+use super::task::{Ended, TaskId, Waiting};
+use super::{Core, World, frames};
+use sealfs_protocol::codec;
+use sealfs_protocol::header::{Header, Kind};
+use sealfs_protocol::limits::CALL_DEADLINE_MS;
+use sealfs_protocol::peer::{PeerReply, PeerRequest};
+use sealfs_protocol::{ShardId, TxnId};
+
+/// After this long without an answer a request is sent again, in ns.
+const REPEAT_NS: u64 = 3_000_000_000;
+
+/// On whose account a request went out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// A question of an operation.
+    Ask(TaskId),
+    /// Keys to lock and read for an operation.
+    Read(TaskId),
+    /// A vote on a transaction.
+    Vote(TaskId),
+    /// A step before the decision that cannot fail it.
+    Before(TaskId),
+    Decide(TxnId),
+    Outcome(TxnId),
+    End(Ended),
+    Push,
+}
+
+pub(crate) struct Outstanding {
+    pub shard: ShardId,
+    pub request: PeerRequest,
+    pub payload: Vec<u8>,
+    pub purpose: Purpose,
+    pub sent_ns: u64,
+    pub first_ns: u64,
+}
+
+impl<W: World> Core<W> {
+    pub(crate) fn send_peer(
+        &mut self,
+        shard: ShardId,
+        request: PeerRequest,
+        payload: &[u8],
+        purpose: Purpose,
+    ) {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        let outstanding = Outstanding {
+            shard,
+            request,
+            payload: payload.to_vec(),
+            purpose,
+            sent_ns: self.now.mono_ns,
+            first_ns: self.now.mono_ns,
+        };
+        let action = self.peer_action(tag, &outstanding);
+        self.send_now(action);
+        self.outstanding.insert(tag, outstanding);
+    }
+
+    fn peer_action(&self, tag: u64, what: &Outstanding) -> Action<W> {
+        let body = frames::encoded(&what.request);
+        let header = Header {
+            tag,
+            ring_version: self.cluster.ring_version(),
+            deadline_ms: CALL_DEADLINE_MS,
+            body_bytes: body.len() as u32,
+            payload_bytes: what.payload.len() as u32,
+            ..Header::new(Kind::PeerRequest)
+        };
+        Action::Peer {
+            shard: what.shard,
+            header,
+            body,
+            payload: what.payload.clone(),
+        }
+    }
+
+    /// Sends again what a shard has not answered, all of it or what has waited for long.
+    fn repeat(&mut self, due: impl Fn(&Outstanding) -> bool) {
+        let mut actions = Vec::new();
+        for (tag, what) in &self.outstanding {
+            if due(what) {
+                actions.push((*tag, self.peer_action(*tag, what)));
+            }
+        }
+        for (tag, action) in actions {
+            if let Some(what) = self.outstanding.get_mut(&tag) {
+                what.sent_ns = self.now.mono_ns;
+            }
+            self.send_now(action);
+        }
+    }
+
+    pub(super) fn on_peer_up(&mut self, shard: ShardId) {
+        self.repeat(|what| what.shard == shard);
+    }
+
+    pub(super) fn repeat_overdue(&mut self) {
+        let now = self.now.mono_ns;
+        self.repeat(|what| now.saturating_sub(what.sent_ns) >= REPEAT_NS);
+    }
+
+    pub(super) fn on_peer_reply(&mut self, from: ShardId, tag: u64, body: &[u8]) {
+        let Ok(reply) = codec::decode::<PeerReply>(body) else {
+            self.counters.malformed += 1;
+            return log::warn!("shard {from} sent a reply that does not parse");
+        };
+        let Some(what) = self.outstanding.get(&tag).filter(|o| o.shard == from) else {
+            return;
+        };
+        let must_succeed = matches!(what.purpose, Purpose::Decide(_) | Purpose::End(_));
+        if must_succeed && reply != PeerReply::Acknowledged {
+            return;
+        }
+        if let Some(what) = self.outstanding.remove(&tag) {
+            self.answered(what, reply);
+        }
+    }
+
+    /// An answer, real or (for pushes whose lease ran out) inferred.
+    pub(super) fn answered(&mut self, what: Outstanding, reply: PeerReply) {
+        if let PeerReply::WrongEpoch { ring_version } = &reply
+            && *ring_version > self.cluster.ring_version()
+        {
+            self.send_now(Action::FetchState);
+        }
+        match what.purpose {
+            Purpose::Ask(id) => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.memo.add_answer(what.shard, what.request, reply);
+                    self.one_answer_less(id);
+                }
+            }
+            Purpose::Read(id) => self.on_read(id, what.request, reply),
+            Purpose::Vote(id) => self.on_vote(id, &reply),
+            Purpose::Before(id) => self.on_before(id, &reply),
+            Purpose::Decide(txn) => self.on_decided(txn, what.shard),
+            Purpose::Outcome(txn) => self.on_outcome(txn, &reply),
+            Purpose::End(who) => self.end_acknowledged(who, what.shard),
+            Purpose::Push => {}
+        }
+    }
+
+    /// One of the answers that a task waits for has come; with the last one it runs again.
+    pub(crate) fn one_answer_less(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        task.pending = task.pending.saturating_sub(1);
+        if task.pending == 0 && task.waiting == Waiting::Peers {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Nobody waits for these answers any more.
+    pub(crate) fn forget_questions(&mut self, id: TaskId) {
+        self.outstanding.retain(|_, what| {
+            !matches!(what.purpose,
+                Purpose::Ask(t) | Purpose::Read(t) | Purpose::Vote(t) | Purpose::Before(t) if t == id)
+        });
+    }
+}

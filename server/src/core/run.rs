@@ -1,0 +1,446 @@
+//! Running tasks: each operation over a view, again and again until it has all that it needs.
+
+use super::event::{Halt, OpResult};
+use super::slots::Verdict;
+use super::task::{Answer, Job, Task, TaskId, Waiting, Work};
+use super::view::{Changes, View};
+use super::{ConnId, Core, World};
+use crate::meta::db::{Db, Key};
+use crate::ops;
+use sealfs_protocol::message::{Entry, Op, OpReply, Refusal};
+use sealfs_protocol::peer::PeerReply;
+use sealfs_protocol::{Errno, PartitionId};
+
+/// Flushes after which a write that finds no space gives up.
+const FULL_RETRIES: u8 = 4;
+
+/// What one run of an operation has led to.
+pub(crate) enum Attempt {
+    /// It is over.
+    Done(Answer),
+    /// A step was made; run it again.
+    Again,
+    /// It waits; see [`Waiting`].
+    Parked,
+}
+
+/// A run's result before anything of it took place.
+struct Outcome {
+    result: OpResult<Answer>,
+    changes: Changes,
+    needs: Vec<super::task::Need>,
+    holds: Vec<(Db, Key)>,
+}
+
+impl<W: World> Core<W> {
+    pub(super) fn run_ready(&mut self) {
+        loop {
+            if let Some(id) = self.ready.pop_front() {
+                if let Some(task) = self.tasks.remove(&id) {
+                    self.drive(task, None);
+                }
+            } else if let Some(job) = self.jobs.pop_front() {
+                self.start_job(job, None);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Runs a task until it ends or has to wait. `payload` is borrowed from the frame the first
+    /// time, and kept if the task has to wait.
+    pub(crate) fn drive(&mut self, mut task: Task, payload: Option<&[u8]>) {
+        if task.held.is_some() && task.shared.as_ref().is_some_and(|s| s.decided) {
+            self.tell_decision(&mut task);
+        }
+        let kept = std::mem::take(&mut task.payload);
+        let data = payload.unwrap_or(&kept);
+        let over = match &task.work {
+            Work::Request(_) => self.drive_request(&mut task, data),
+            Work::Peer(_) | Work::Job(_) => self.drive_single(&mut task, data),
+        };
+        if over {
+            return self.finish_task(task);
+        }
+        task.payload = match payload {
+            Some(borrowed) => borrowed.to_vec(),
+            None => kept,
+        };
+        self.note_in_flight(&task);
+        self.tasks.insert(task.id, task);
+    }
+
+    /// Whether all operations of a request are over.
+    fn drive_request(&mut self, task: &mut Task, data: &[u8]) -> bool {
+        loop {
+            let Work::Request(request) = &task.work else {
+                return true;
+            };
+            let Some(entry) = request.ops.get(task.index) else {
+                return true;
+            };
+            let bytes = ops::payload_bytes(&entry.op);
+            let reply = match self.drive_op(task, data) {
+                None => return false,
+                Some(Answer::Op(reply)) => reply,
+                Some(_) => OpReply::Errno(Errno::EIO),
+            };
+            task.replies.push(reply);
+            task.index += 1;
+            task.payload_at += bytes;
+            self.end_operation(task);
+        }
+    }
+
+    /// The same for work that is one operation.
+    fn drive_single(&mut self, task: &mut Task, data: &[u8]) -> bool {
+        let answer = match task.held.take() {
+            Some(answer) => answer,
+            None => loop {
+                match self.attempt(task, data) {
+                    Attempt::Again => {}
+                    Attempt::Parked => return false,
+                    Attempt::Done(answer) => break answer,
+                }
+            },
+        };
+        self.end_operation(task);
+        match (&task.work, answer) {
+            (Work::Peer(_), Answer::Peer(reply)) => self.reply_peer(&task.caller, &reply),
+            (Work::Peer(_), Answer::Op(OpReply::Errno(errno))) => {
+                self.reply_peer(&task.caller, &PeerReply::Failed(errno));
+            }
+            (Work::Job(job), Answer::Op(OpReply::Errno(errno))) => {
+                log::warn!("{job:?} failed ({errno}) and is tried again");
+                return self.retry_job(task);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Runs the current operation of a request as far as it comes.
+    fn drive_op(&mut self, task: &mut Task, data: &[u8]) -> Option<Answer> {
+        if let Some(answer) = task.held.take() {
+            return Some(answer);
+        }
+        if let Some(attempt) = self.resumed_vote(task) {
+            return match attempt {
+                Attempt::Done(answer) => Some(answer),
+                _ => None,
+            };
+        }
+        let Work::Request(request) = &task.work else {
+            return None;
+        };
+        let entry = request.ops.get(task.index)?;
+        if let Some(early) = self.check_entry(task, entry) {
+            return match early {
+                Early::Answer(reply) => Some(Answer::Op(reply)),
+                Early::WaitForRing => {
+                    task.waiting = Waiting::Ring;
+                    self.ring_waits.push(task.id);
+                    self.actions.push(super::Action::FetchState);
+                    None
+                }
+            };
+        }
+        if let Some(done) = self.control(task) {
+            return done;
+        }
+        loop {
+            match self.attempt(task, data) {
+                Attempt::Done(answer) => return Some(answer),
+                Attempt::Parked => return None,
+                Attempt::Again => {}
+            }
+        }
+    }
+
+    /// A step of this shard before the decision is over: on to the decision.
+    fn resumed_vote(&mut self, task: &mut Task) -> Option<Attempt> {
+        let prepared = task.waiting == Waiting::Votes
+            && task.pending == 0
+            && task.shared.as_ref().is_some_and(|s| s.outcome.is_some());
+        prepared.then(|| self.voted(task))
+    }
+
+    /// What can be said about an operation without running it.
+    fn check_entry(&mut self, task: &Task, entry: &Entry) -> Option<Early> {
+        let caller = &task.caller;
+        if let Some(refusal) = self.refusal(caller) {
+            return Some(Early::Answer(OpReply::Refused(refusal)));
+        }
+        if !self.cluster.serves(entry.partition, entry.epoch) {
+            if caller.ring_version > self.cluster.ring_version() {
+                return Some(Early::WaitForRing);
+            }
+            let ring_version = self.cluster.ring_version();
+            let refusal = Refusal::WrongEpoch { ring_version };
+            return Some(Early::Answer(OpReply::Refused(refusal)));
+        }
+        if ops::is_walk(&entry.op)
+            && let Some(refusal) =
+                self.versions
+                    .check(caller.volume, caller.rename_version, self.now.mono_ns)
+        {
+            return Some(Early::Answer(OpReply::Refused(refusal)));
+        }
+        if !ops::is_mutation(&entry.op) || caller.client.0 == 0 {
+            return None;
+        }
+        let index = task.index as u16;
+        let verdict = self.slots.check(
+            caller.client,
+            entry.partition,
+            caller.slot,
+            caller.sequence,
+            index,
+        );
+        match verdict {
+            Verdict::Execute => None,
+            Verdict::Refuse => Some(Early::Answer(OpReply::Refused(Refusal::OldSequence))),
+            Verdict::Replay(reply) => {
+                self.counters.replayed += 1;
+                Some(Early::Answer(*reply))
+            }
+        }
+    }
+
+    /// One run of the current operation, and whatever follows from it.
+    pub(crate) fn attempt(&mut self, task: &mut Task, data: &[u8]) -> Attempt {
+        if let Some(wait) = self.check_room(task, data) {
+            return wait;
+        }
+        if let Some(attempt) = self.serve_transaction(task) {
+            return attempt;
+        }
+        let Outcome {
+            result,
+            changes,
+            needs,
+            holds,
+        } = self.run_once(task, data);
+        let goes_on = changes.again || matches!(result, Err(Halt::Need));
+        if goes_on && let Err((db, key)) = self.keep_holds(task, holds) {
+            self.abandon(changes);
+            return self.wait_for_key(task, db, key);
+        }
+        match result {
+            Ok(answer) => self.conclude(task, answer, changes),
+            Err(halt) => {
+                self.abandon(changes);
+                self.halted(task, halt, needs, data)
+            }
+        }
+    }
+
+    fn check_room(&mut self, task: &mut Task, data: &[u8]) -> Option<Attempt> {
+        let changes_something = match &task.work {
+            Work::Request(request) => request
+                .ops
+                .get(task.index)
+                .is_some_and(|e| ops::is_mutation(&e.op)),
+            _ => true,
+        };
+        if !changes_something || self.meta.has_room(super::ROOM_BYTES + data.len() / 256) {
+            return None;
+        }
+        if self.meta.failed().is_some() {
+            return Some(Attempt::Done(Self::errno_answer(Errno::EROFS)));
+        }
+        Some(self.wait_for_room(task))
+    }
+
+    fn wait_for_room(&mut self, task: &mut Task) -> Attempt {
+        task.waiting = Waiting::Room;
+        self.room_waits.push(task.id);
+        self.flush_wanted = true;
+        Attempt::Parked
+    }
+
+    fn run_once(&mut self, task: &mut Task, data: &[u8]) -> Outcome {
+        let mut unused = Vec::new();
+        let out_before = task.out.len();
+        let (partition, payload) = match &task.work {
+            Work::Request(request) => {
+                let entry = request.ops.get(task.index);
+                let len = entry.map_or(0, |e| ops::payload_bytes(&e.op));
+                let range = task.payload_at..task.payload_at + len;
+                let partition = entry.map_or(PartitionId::default(), |e| e.partition);
+                (partition, data.get(range).unwrap_or_default())
+            }
+            _ => (PartitionId::default(), data),
+        };
+        let passed = if task.index == 0 {
+            task.passed.clear();
+            &mut task.passed
+        } else {
+            &mut unused
+        };
+        let mut view = View::<W> {
+            now: self.now,
+            cluster: &self.cluster,
+            opens: &self.opens,
+            file_locks: &self.file_locks,
+            versions: &self.versions,
+            caller: &task.caller,
+            partition,
+            payload,
+            out: &mut task.out,
+            passed,
+            grace: self.grace_until_ns.is_some(),
+            meta: &mut self.meta,
+            locks: &self.locks,
+            memo: &task.memo,
+            txn: task.txn,
+            changes: Changes::default(),
+            needs: Vec::new(),
+            holds: Vec::new(),
+        };
+        let result = match &task.work {
+            Work::Request(request) => match request.ops.get(task.index) {
+                Some(entry) => ops::run(&mut view, &entry.op).map(Answer::Op),
+                None => Err(Errno::EIO.into()),
+            },
+            Work::Peer(request) => ops::serve(&mut view, request).map(Answer::Peer),
+            Work::Job(job) => ops::run_job(&mut view, *job).map(|()| Answer::Nothing),
+        };
+        let outcome = Outcome {
+            changes: std::mem::take(&mut view.changes),
+            needs: std::mem::take(&mut view.needs),
+            holds: std::mem::take(&mut view.holds),
+            result,
+        };
+        if outcome.result.is_err() || outcome.changes.again {
+            task.out.truncate(out_before);
+        }
+        outcome
+    }
+
+    /// Gives back the space that an operation without end has taken.
+    pub(crate) fn abandon(&mut self, changes: Changes) {
+        for write in changes.writes {
+            if let super::Value::Chunk(mut change) = write.value {
+                self.meta.store_mut().abandon(&mut change);
+            }
+        }
+    }
+
+    fn halted(
+        &mut self,
+        task: &mut Task,
+        halt: Halt,
+        needs: Vec<super::task::Need>,
+        data: &[u8],
+    ) -> Attempt {
+        let reply = match halt {
+            Halt::Need => return self.fetch(task, needs, data),
+            Halt::Key(db, key) => return self.wait_for_key(task, db, key),
+            Halt::FileLock => {
+                self.wait_for_file_lock(task);
+                return Attempt::Parked;
+            }
+            Halt::Room => return self.wait_for_room(task),
+            Halt::Errno(Errno::ENOSPC) if self.space_is_coming(task) => {
+                task.full += 1;
+                return self.wait_for_room(task);
+            }
+            Halt::Errno(errno) => OpReply::Errno(errno),
+            Halt::Refused(refusal) => OpReply::Refused(refusal),
+            Halt::Walked(walked) => OpReply::Walked(walked),
+        };
+        self.release_shared(task);
+        if let OpReply::Errno(_) = reply {
+            self.remember_failure(task, &reply);
+        }
+        let answer = match (&task.work, reply) {
+            (Work::Peer(_), OpReply::Errno(errno)) => Answer::Peer(PeerReply::Failed(errno)),
+            (Work::Peer(_), _) => Answer::Peer(PeerReply::Failed(Errno::ESTALE)),
+            (_, reply) => Answer::Op(reply),
+        };
+        Attempt::Done(answer)
+    }
+
+    fn space_is_coming(&self, task: &Task) -> bool {
+        task.full < FULL_RETRIES && self.meta.store().space().pending_bytes > 0
+    }
+
+    fn wait_for_file_lock(&mut self, task: &mut Task) {
+        let Work::Request(request) = &task.work else {
+            return;
+        };
+        let Some(Op::Lock { ino, range, .. }) = request.ops.get(task.index).map(|e| &e.op) else {
+            return;
+        };
+        task.waiting = Waiting::FileLock(*ino);
+        self.file_locks.wait(super::flock::Waiter {
+            task: task.id,
+            ino: *ino,
+            range: *range,
+        });
+    }
+
+    /// An operation met a locked key: it waits, or gives way if it holds locks elsewhere and is
+    /// the younger.
+    pub(crate) fn wait_for_key(&mut self, task: &mut Task, db: Db, key: Key) -> Attempt {
+        if task.txn.is_some() && self.must_give_way(task, db, &key) {
+            self.restart(task);
+            return Attempt::Parked;
+        }
+        task.waiting = Waiting::Key;
+        self.locks.wait(db, key, task.id);
+        Attempt::Parked
+    }
+
+    /// The current operation is over: what it has learned and locked goes.
+    fn end_operation(&mut self, task: &mut Task) {
+        if let Some(txn) = task.txn.take() {
+            self.release_keys(txn);
+        }
+        if let Waiting::FileLock(_) = task.waiting {
+            self.file_locks.leave(task.id);
+        }
+        task.memo.clear();
+        task.age = 0;
+        task.full = 0;
+        task.losses = 0;
+        task.waiting = Waiting::Nothing;
+    }
+
+    fn finish_task(&mut self, mut task: Task) {
+        self.ready.extend(task.followers.drain(..));
+        if let Work::Request(_) = task.work {
+            self.forget_in_flight(&task);
+            self.reply_request(&mut task);
+        }
+    }
+
+    /// Begins work of this shard; `follower` is woken when it is over.
+    pub(super) fn start_job(&mut self, job: Job, follower: Option<TaskId>) {
+        let id = self.fresh_task();
+        let caller = super::task::Caller {
+            conn: ConnId::default(),
+            deadline_ns: u64::MAX,
+            ..Default::default()
+        };
+        let mut task = Task::new(id, caller, Work::Job(job));
+        task.followers.extend(follower);
+        self.drive(task, Some(&[]));
+    }
+
+    /// A job that failed is kept and tried again later; whoever waits for it goes on waiting.
+    fn retry_job(&mut self, task: &mut Task) -> bool {
+        const PAUSE_NS: u64 = 1_000_000_000;
+        let at = self.now.mono_ns + PAUSE_NS;
+        task.waiting = Waiting::Until(at);
+        self.timers.insert((at, task.id));
+        false
+    }
+}
+
+/// An answer before the operation has run.
+enum Early {
+    Answer(OpReply),
+    WaitForRing,
+}

@@ -1,0 +1,491 @@
+//! What an operation sees of the world, and what it wants to change.
+//!
+//! Operations are written once, as functions over a [`View`]. Keys of this shard are read directly;
+//! a key of another shard halts the operation ([`Halt::Need`]) until the coordinator has read it
+//! there under a lock, and then it runs again from its start. So what must stay true is that an
+//! operation has no effect but through its view: changes are collected here and take place all at
+//! once when it has come to its end, or not at all.
+
+use std::ops::{ControlFlow, Range};
+
+use super::cluster::Cluster;
+use super::event::{Halt, Now, OpResult, World};
+use super::flock::{FileLocks, Held};
+use super::locks::KeyLocks;
+use super::opens::Opens;
+use super::task::{Caller, Job, Memo, Need};
+use super::versions::Versions;
+use crate::meta::Meta;
+use crate::meta::db::{Db, Key, key};
+use crate::records::{InodeRecord, Record};
+use crate::store::{ChunkChange, ChunkName, ChunkRecord, WriteAs};
+use sealfs_protocol::attr::Time;
+use sealfs_protocol::manager::Durability;
+use sealfs_protocol::message::Passed;
+use sealfs_protocol::peer::{PeerReply, PeerRequest};
+use sealfs_protocol::{
+    Errno, InodeId, OpenId, PartitionId, RenameVersion, SessionId, ShardId, TxnId, VolumeId,
+};
+
+/// A change of one key.
+pub struct Write {
+    pub partition: PartitionId,
+    pub db: Db,
+    pub key: Key,
+    pub value: Value,
+}
+
+pub enum Value {
+    Put(Vec<u8>),
+    Delete,
+    Chunk(Box<ChunkChange>),
+    DropChunk(Box<ChunkRecord>),
+}
+
+/// A change of what this shard keeps in memory, made together with the writes.
+pub enum MemoryChange {
+    Open(InodeId, SessionId, OpenId),
+    Close(InodeId, SessionId, OpenId),
+    FileLocks(InodeId, Held),
+    Version(VolumeId, RenameVersion, Vec<InodeId>),
+}
+
+/// A change of the directory structure that voids what clients have cached below these.
+pub struct Bump {
+    pub volume: VolumeId,
+    pub directories: Vec<InodeId>,
+}
+
+/// All that an operation wants to change.
+#[derive(Default)]
+pub struct Changes {
+    pub writes: Vec<Write>,
+    pub memory: Vec<MemoryChange>,
+    /// Keys of this shard that were read; kept for changes over several shards alone.
+    pub reads: Vec<(Db, Key)>,
+    /// Work that must be done before the reply goes out.
+    pub then: Option<Job>,
+    /// To be told to everybody before this takes place.
+    pub bump: Option<Bump>,
+    /// What [`View::stage`] says when it runs again.
+    pub stage: Option<u64>,
+    /// Only a bounded step was made: run again after this has taken place.
+    pub again: bool,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.memory.is_empty()
+    }
+}
+
+pub struct View<'a, W: World> {
+    pub now: Now,
+    pub cluster: &'a Cluster,
+    pub opens: &'a Opens,
+    pub file_locks: &'a FileLocks,
+    pub versions: &'a Versions,
+    pub caller: &'a Caller,
+    /// The partition that the operation names.
+    pub partition: PartitionId,
+    /// The bytes that came with this operation.
+    pub payload: &'a [u8],
+    /// Bytes that go with the reply.
+    pub out: &'a mut Vec<u8>,
+    /// Directories passed by the first operation's walk.
+    pub passed: &'a mut Vec<Passed>,
+    /// No nameless file may be collected yet.
+    pub grace: bool,
+    pub(super) meta: &'a mut Meta<W::Kv, W::Device>,
+    pub(super) locks: &'a KeyLocks,
+    pub(super) memo: &'a Memo,
+    pub(super) txn: Option<TxnId>,
+    pub(super) changes: Changes,
+    pub(super) needs: Vec<Need>,
+    /// Local keys to be held from now on, while other shards work for this operation.
+    pub(super) holds: Vec<(Db, Key)>,
+}
+
+impl<W: World> View<'_, W> {
+    pub fn time(&self) -> Time {
+        Time::from_ns(i128::from(self.now.wall_ns))
+    }
+
+    pub fn is_mine(&self, partition: PartitionId) -> bool {
+        self.cluster.is_mine(partition)
+    }
+
+    /// Whether other shards hold locks for this operation.
+    pub fn is_shared(&self) -> bool {
+        self.memo.is_shared()
+    }
+
+    /// What the run before this one has left with [`View::next_stage`]; 0 at first.
+    pub fn stage(&self) -> u64 {
+        self.memo.stage
+    }
+
+    // ---- reading ---------------------------------------------------------------------------
+
+    /// The record under a key, as this operation has left it.
+    pub fn read<R: Record>(&mut self, db: Db, key: &Key) -> OpResult<Option<R>> {
+        self.with(db, key, |bytes| R::decode(bytes).map_err(|_| damaged(db)))
+    }
+
+    pub fn read_bytes(&mut self, db: Db, key: &Key) -> OpResult<Option<Vec<u8>>> {
+        self.with(db, key, |bytes| Ok(bytes.to_vec()))
+    }
+
+    fn with<T>(
+        &mut self,
+        db: Db,
+        key: &Key,
+        parse: impl Fn(&[u8]) -> OpResult<T>,
+    ) -> OpResult<Option<T>> {
+        let written = self.changes.writes.iter().rev();
+        if let Some(write) = written.into_iter().find(|w| w.db == db && w.key == *key) {
+            return match &write.value {
+                Value::Put(bytes) => parse(bytes).map(Some),
+                _ => Ok(None),
+            };
+        }
+        let partition = crate::records::partition_of_key(key).unwrap_or_default();
+        if !self.is_mine(partition) {
+            return match self.memo.value(db, key) {
+                Some(Some(bytes)) => parse(bytes).map(Some),
+                Some(None) => Ok(None),
+                None => {
+                    self.needs.push(Need::Key(partition, db, key.clone()));
+                    Err(Halt::Need)
+                }
+            };
+        }
+        if self.locks.blocks_read(db, key, self.txn) {
+            return Err(Halt::Key(db, key.clone()));
+        }
+        if self.memo.is_shared() {
+            self.changes.reads.push((db, key.clone()));
+        }
+        match self.meta.get(db, key)? {
+            Some(bytes) => parse(bytes).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks for several keys of other shards in one go, before they are read one by one.
+    pub fn prefetch(&mut self, keys: &[(Db, Key)]) -> OpResult<()> {
+        for (db, key) in keys {
+            let partition = crate::records::partition_of_key(key).unwrap_or_default();
+            if !self.is_mine(partition) && self.memo.value(*db, key).is_none() {
+                self.needs.push(Need::Key(partition, *db, key.clone()));
+            }
+        }
+        if self.needs.is_empty() {
+            Ok(())
+        } else {
+            Err(Halt::Need)
+        }
+    }
+
+    pub fn inode(&mut self, ino: InodeId) -> OpResult<Option<InodeRecord>> {
+        self.read(Db::Ino, &key::ino(ino.partition(), ino))
+    }
+
+    /// An inode that something else names, so that it must be there.
+    pub fn inode_named(&mut self, ino: InodeId) -> OpResult<InodeRecord> {
+        match self.inode(ino)? {
+            Some(record) => Ok(record),
+            None => {
+                log::error!("inode {ino} is named and not there");
+                Err(Errno::EIO.into())
+            }
+        }
+    }
+
+    /// Visits the keys of this shard in `from..until`. Own changes are not seen.
+    pub fn scan(
+        &mut self,
+        db: Db,
+        from: &Key,
+        until: &Key,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> OpResult<()> {
+        if let Some(key) = self.locks.blocks_scan(db, from, until, self.txn) {
+            return Err(Halt::Key(db, key));
+        }
+        Ok(self.meta.scan_with(db, from, until, visit)?)
+    }
+
+    // ---- changing --------------------------------------------------------------------------
+
+    fn set(&mut self, partition: PartitionId, db: Db, key: Key, value: Value) {
+        let found = self.changes.writes.iter_mut();
+        if let Some(w) = found.into_iter().find(|w| w.db == db && w.key == key) {
+            let old = std::mem::replace(&mut w.value, value);
+            if let Value::Chunk(mut change) = old {
+                self.meta.store_mut().abandon(&mut change);
+            }
+            return;
+        }
+        self.changes.writes.push(Write {
+            partition,
+            db,
+            key,
+            value,
+        });
+    }
+
+    pub fn put<R: Record>(&mut self, partition: PartitionId, db: Db, key: Key, record: &R) {
+        self.set(partition, db, key, Value::Put(record.encode()));
+    }
+
+    pub fn put_bytes(&mut self, partition: PartitionId, db: Db, key: Key, bytes: Vec<u8>) {
+        self.set(partition, db, key, Value::Put(bytes));
+    }
+
+    pub fn delete(&mut self, partition: PartitionId, db: Db, key: Key) {
+        self.set(partition, db, key, Value::Delete);
+    }
+
+    pub fn put_inode(&mut self, ino: InodeId, record: &InodeRecord) {
+        let partition = ino.partition();
+        self.put(partition, Db::Ino, key::ino(partition, ino), record);
+    }
+
+    pub fn remember(&mut self, change: MemoryChange) {
+        self.changes.memory.push(change);
+    }
+
+    /// Work on an inode that must be over before the reply goes out.
+    pub fn then(&mut self, job: Job) {
+        self.changes.then = Some(job);
+    }
+
+    /// Only a part of the work was done; run again after it has taken place.
+    pub fn again(&mut self) {
+        self.changes.again = true;
+    }
+
+    pub fn next_stage(&mut self, stage: u64) {
+        self.changes.stage = Some(stage);
+        self.again();
+    }
+
+    /// Clients may have cached walks through these directories: they are told before this takes
+    /// place.
+    pub fn bump_version(&mut self, volume: VolumeId, directories: Vec<InodeId>) {
+        self.changes.bump = Some(Bump {
+            volume,
+            directories,
+        });
+    }
+
+    /// Excludes every other operation that locks this key, here or elsewhere.
+    pub fn lock(&mut self, db: Db, key: Key) -> OpResult<()> {
+        let partition = crate::records::partition_of_key(&key).unwrap_or_default();
+        if !self.is_mine(partition) {
+            return self.prefetch(&[(db, key)]);
+        }
+        if self.locks.blocks_write(db, &key, self.txn) {
+            return Err(Halt::Key(db, key));
+        }
+        if self.memo.is_shared() {
+            self.changes.reads.push((db, key));
+        }
+        Ok(())
+    }
+
+    /// A number for a new inode in a partition, here or elsewhere.
+    pub fn allocate(&mut self, partition: PartitionId) -> OpResult<InodeId> {
+        if self.is_mine(partition) {
+            let next = self.meta.next_sequence(partition).ok_or(Halt::Room)?;
+            return Ok(InodeId::new(partition, next));
+        }
+        match self.memo.allocated(partition) {
+            Some(ino) => Ok(ino),
+            None => {
+                self.needs.push(Need::Inode(partition));
+                Err(Halt::Need)
+            }
+        }
+    }
+
+    /// Holds a key of this shard until the operation is over: nobody else changes it meanwhile.
+    pub fn hold(&mut self, db: Db, key: Key) -> OpResult<()> {
+        if self.locks.blocks_write(db, &key, self.txn) {
+            return Err(Halt::Key(db, key));
+        }
+        self.holds.push((db, key));
+        Ok(())
+    }
+
+    // ---- other shards -----------------------------------------------------------------------
+
+    /// The answers of other shards to these questions, in their order; halts until all are there.
+    /// A question with bytes names them as a range of the payload.
+    pub fn ask(
+        &mut self,
+        questions: Vec<(PartitionId, PeerRequest, Range<usize>)>,
+    ) -> OpResult<Vec<PeerReply>> {
+        let targeted = questions
+            .into_iter()
+            .map(|(partition, request, bytes)| (self.cluster.owner(partition), request, bytes));
+        let targeted: Vec<_> = targeted.collect();
+        self.ask_shards(targeted)
+    }
+
+    pub fn ask_shards(
+        &mut self,
+        questions: Vec<(Option<ShardId>, PeerRequest, Range<usize>)>,
+    ) -> OpResult<Vec<PeerReply>> {
+        let mut answers = Vec::with_capacity(questions.len());
+        for (shard, request, bytes) in questions {
+            let shard = shard.ok_or(Errno::EIO)?;
+            match self.memo.answer(shard, &request) {
+                Some(answer) => answers.push(answer.clone()),
+                None => self.needs.push(Need::Answer(shard, request, bytes)),
+            }
+        }
+        if self.needs.is_empty() {
+            Ok(answers)
+        } else {
+            Err(Halt::Need)
+        }
+    }
+
+    // ---- chunks of this shard ---------------------------------------------------------------
+
+    /// How a write to a file of `volume` is to be kept.
+    pub fn write_as(
+        &self,
+        volume: VolumeId,
+        generation: sealfs_protocol::TruncateGeneration,
+    ) -> WriteAs {
+        WriteAs {
+            volume,
+            generation,
+            mtime_ns: self.now.wall_ns,
+            volatile: self.cluster.durability(volume) == Durability::Memory,
+        }
+    }
+
+    pub fn chunk(
+        &mut self,
+        partition: PartitionId,
+        ino: InodeId,
+        index: u64,
+    ) -> OpResult<Option<ChunkRecord>> {
+        let key = key::chunk(partition, ino, index);
+        match self.meta.get(Db::Chunk, &key)? {
+            Some(bytes) => Ok(Some(ChunkRecord::decode(bytes)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes bytes into a chunk; the record that this makes.
+    pub fn write_chunk(
+        &mut self,
+        at: (PartitionId, InodeId, u64),
+        old: Option<&ChunkRecord>,
+        offset: u32,
+        data: &[&[u8]],
+        how: WriteAs,
+    ) -> OpResult<&ChunkRecord> {
+        let slices: smallvec::SmallVec<[std::io::IoSlice<'_>; 4]> =
+            data.iter().map(|d| std::io::IoSlice::new(d)).collect();
+        let mut change = Box::<ChunkChange>::default();
+        let store = self.meta.store_mut();
+        let written = store.write(chunk_name(at), old, offset, &slices, how, &mut change);
+        self.keep_change(at, change, written)
+    }
+
+    /// Cuts a chunk to `len` bytes, or zeroes `range` of it.
+    pub fn shorten_chunk(
+        &mut self,
+        at: (PartitionId, InodeId, u64),
+        old: &ChunkRecord,
+        len: u32,
+        how: WriteAs,
+    ) -> OpResult<&ChunkRecord> {
+        let mut change = Box::<ChunkChange>::default();
+        let store = self.meta.store_mut();
+        let done = store.truncate(chunk_name(at), old, len, how, &mut change);
+        self.keep_change(at, change, done)
+    }
+
+    pub fn punch_chunk(
+        &mut self,
+        at: (PartitionId, InodeId, u64),
+        old: &ChunkRecord,
+        range: Range<u32>,
+        how: WriteAs,
+    ) -> OpResult<&ChunkRecord> {
+        let mut change = Box::<ChunkChange>::default();
+        let len = range.end - range.start;
+        let store = self.meta.store_mut();
+        let done = store.punch(chunk_name(at), old, range.start, len, how, &mut change);
+        self.keep_change(at, change, done)
+    }
+
+    fn keep_change(
+        &mut self,
+        at: (PartitionId, InodeId, u64),
+        mut change: Box<ChunkChange>,
+        made: Result<(), crate::store::StoreError>,
+    ) -> OpResult<&ChunkRecord> {
+        if let Err(error) = made {
+            self.meta.store_mut().abandon(&mut change);
+            return Err(error.into());
+        }
+        let key = key::chunk(at.0, at.1, at.2);
+        self.set(at.0, Db::Chunk, key, Value::Chunk(change));
+        match self.changes.writes.last().map(|w| &w.value) {
+            Some(Value::Chunk(change)) => Ok(&change.record),
+            _ => Err(Errno::EIO.into()),
+        }
+    }
+
+    pub fn drop_chunk(&mut self, at: (PartitionId, InodeId, u64), old: ChunkRecord) {
+        let key = key::chunk(at.0, at.1, at.2);
+        self.set(at.0, Db::Chunk, key, Value::DropChunk(Box::new(old)));
+    }
+
+    /// Appends bytes of a chunk to the reply's payload.
+    pub fn read_chunk(
+        &mut self,
+        at: (PartitionId, InodeId, u64),
+        record: &ChunkRecord,
+        offset: u32,
+        len: usize,
+    ) -> OpResult<()> {
+        let from = self.out.len();
+        self.out.resize(from + len, 0);
+        let into = &mut self.out[from..];
+        let read = self.meta.store().read(chunk_name(at), record, offset, into);
+        if let Err(error) = read {
+            self.out.truncate(from);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    pub fn space(&self) -> crate::store::Space {
+        self.meta.store().space()
+    }
+
+    pub fn incarnation(&self) -> sealfs_protocol::Incarnation {
+        self.meta.incarnation()
+    }
+}
+
+fn chunk_name(at: (PartitionId, InodeId, u64)) -> ChunkName {
+    ChunkName {
+        ino: at.1,
+        index: at.2,
+    }
+}
+
+fn damaged(db: Db) -> Halt {
+    log::error!("a record of {} is damaged", db.name());
+    Halt::Errno(Errno::EIO)
+}

@@ -1,0 +1,191 @@
+//! Deleted volumes: what they have on this shard is removed in bounded steps between requests.
+//!
+//! The inodes of all partitions are gone through in key order; what belongs to a deleted volume is
+//! removed with its entries, attributes and chunks. Chunks beyond the first are found by their own
+//! records, which carry the volume too.
+
+use std::collections::BTreeSet;
+
+use super::commit::inode_of_key;
+use super::view::{Value, Write};
+use super::{Core, World};
+use crate::meta::db::{Db, Key, key, until};
+use crate::records::{GenerationRecord, InodeRecord, Record, partition_of_key};
+use crate::store::ChunkRecord;
+use sealfs_protocol::{InodeId, TxnId, VolumeId};
+
+/// Records looked at in one step.
+const STEP_RECORDS: usize = 256;
+/// Keys removed in one log entry.
+const STEP_KEYS: usize = 1024;
+
+/// Where the walk through the store stands.
+pub(crate) struct Progress {
+    volumes: BTreeSet<VolumeId>,
+    phase: Phase,
+    next: Key,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Inodes,
+    Chunks,
+    Generations,
+}
+
+impl Phase {
+    fn db(self) -> Db {
+        match self {
+            Phase::Inodes => Db::Ino,
+            Phase::Chunks => Db::Chunk,
+            Phase::Generations => Db::Part,
+        }
+    }
+
+    fn following(self) -> Option<Phase> {
+        match self {
+            Phase::Inodes => Some(Phase::Chunks),
+            Phase::Chunks => Some(Phase::Generations),
+            Phase::Generations => None,
+        }
+    }
+}
+
+impl<W: World> Core<W> {
+    /// Goes on with the walk, or begins one for volumes that were deleted since the last.
+    pub(super) fn wipe_step(&mut self) {
+        if !self.meta.has_room(1 << 20) {
+            return;
+        }
+        if self.wipe.is_none() {
+            let deleted = self.cluster.deleted.iter().copied();
+            let volumes: BTreeSet<VolumeId> = deleted.filter(|v| !self.wiped.contains(v)).collect();
+            if volumes.is_empty() {
+                return;
+            }
+            for volume in &volumes {
+                self.versions.forget(*volume);
+            }
+            self.wipe = Some(Progress {
+                volumes,
+                phase: Phase::Inodes,
+                next: Key::new(),
+            });
+        }
+        if let Some(progress) = self.wipe.take() {
+            self.wipe = self.wipe_some(progress);
+        }
+    }
+
+    fn wipe_some(&mut self, mut progress: Progress) -> Option<Progress> {
+        let db = progress.phase.db();
+        let end = Key::from_slice(&[0xff; 3]);
+        let found = self.meta.scan(db, &progress.next, &end, STEP_RECORDS);
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                log::error!("deleted volumes cannot be removed: {error}");
+                return None;
+            }
+        };
+        let Some((last, _)) = found.last() else {
+            let Some(phase) = progress.phase.following() else {
+                self.wiped.extend(progress.volumes);
+                return None;
+            };
+            progress.phase = phase;
+            progress.next = Key::new();
+            return Some(progress);
+        };
+        let mut after = last.clone();
+        after.push(0);
+        let mut writes = Vec::new();
+        for (key, value) in &found {
+            if writes.len() >= STEP_KEYS {
+                after = key.clone();
+                break;
+            }
+            let whole = self.wipe_record(&progress, key, value, &mut writes);
+            if !whole {
+                after = key.clone();
+                break;
+            }
+        }
+        if self.append(&mut writes, TxnId(0)).is_ok() {
+            progress.next = after;
+        }
+        Some(progress)
+    }
+
+    /// What goes with one record; false if it holds more than one step may remove.
+    fn wipe_record(
+        &self,
+        progress: &Progress,
+        key: &Key,
+        value: &[u8],
+        writes: &mut Vec<Write>,
+    ) -> bool {
+        let partition = partition_of_key(key).unwrap_or_default();
+        let mut remove = |db, key: Key, value| {
+            writes.push(Write {
+                partition,
+                db,
+                key,
+                value,
+            });
+        };
+        match progress.phase {
+            Phase::Chunks => match ChunkRecord::decode(value) {
+                Ok(record) if progress.volumes.contains(&record.volume) => {
+                    let gone = Value::DropChunk(Box::new(record));
+                    remove(Db::Chunk, key.clone(), gone);
+                }
+                _ => {}
+            },
+            Phase::Generations => match GenerationRecord::decode(value) {
+                Ok(record) if progress.volumes.contains(&record.volume) => {
+                    remove(Db::Part, key.clone(), Value::Delete);
+                }
+                _ => {}
+            },
+            Phase::Inodes => {
+                let Ok(inode) = InodeRecord::decode(value) else {
+                    return true;
+                };
+                let (true, Some(ino)) =
+                    (progress.volumes.contains(&inode.volume), inode_of_key(key))
+                else {
+                    return true;
+                };
+                let below = self.keys_of(ino);
+                let whole = below.len() < STEP_KEYS;
+                for (db, key) in below {
+                    remove(db, key, Value::Delete);
+                }
+                if whole {
+                    remove(Db::Ino, key.clone(), Value::Delete);
+                }
+                return whole;
+            }
+        }
+        true
+    }
+
+    /// Entries, attributes, locks and marks of an inode, a step's worth at most.
+    fn keys_of(&self, ino: InodeId) -> Vec<(Db, Key)> {
+        let partition = ino.partition();
+        let mut keys = Vec::new();
+        for (db, prefix) in [
+            (Db::Dent, key::dent_prefix(partition, ino)),
+            (Db::Xattr, key::xattr_prefix(partition, ino)),
+            (Db::Lock, key::lock(partition, ino)),
+            (Db::Orphan, key::orphan(partition, ino)),
+            (Db::Part, key::ino(partition, ino)),
+        ] {
+            let left = STEP_KEYS - keys.len();
+            let found = self.meta.scan(db, &prefix, &until(&prefix), left);
+            keys.extend(found.unwrap_or_default().into_iter().map(|(k, _)| (db, k)));
+        }
+        keys
+    }
+}

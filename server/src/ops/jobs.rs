@@ -1,0 +1,174 @@
+//! Work of this shard on its own account, and what other shards ask it to do with chunks.
+
+use std::ops::ControlFlow;
+
+use super::chunks::{self, Cut};
+use super::data::{self, Bytes};
+use super::unlink::drop_first_chunk;
+use super::{lock, truncate, version};
+use crate::core::{Ended, Job, OpResult, View, World};
+use crate::meta::db::{Db, Key, key, until};
+use sealfs_protocol::message::LockOwner;
+use sealfs_protocol::peer::{PeerReply, PeerRequest};
+use sealfs_protocol::{Errno, InodeId, hash};
+
+pub fn run<V: World>(v: &mut View<V>, job: Job) -> OpResult<()> {
+    match job {
+        Job::Truncate(ino) => truncate::finish(v, ino),
+        Job::Reap(ino) => reap(v, ino),
+        Job::Unlock(ino, ended) => {
+            lock::release(v, ino, |owner| holds(ended, owner));
+            Ok(())
+        }
+    }
+}
+
+fn holds(ended: Ended, owner: &LockOwner) -> bool {
+    match (ended, owner) {
+        (Ended::Client(gone), LockOwner::Process { client }) => gone == *client,
+        (Ended::Session(gone), LockOwner::Description { session, .. }) => gone == *session,
+        _ => false,
+    }
+}
+
+/// Removes an inode without names, and all that hangs on it, unless somebody has it open.
+fn reap<V: World>(v: &mut View<V>, ino: InodeId) -> OpResult<()> {
+    let partition = ino.partition();
+    let orphan = key::orphan(partition, ino);
+    v.hold(Db::Ino, key::ino(partition, ino))?;
+    let Some(record) = v.inode(ino)? else {
+        v.delete(partition, Db::Orphan, orphan);
+        return Ok(());
+    };
+    if record.nlink > 0 || v.opens.is_open(ino) || v.grace {
+        return Ok(());
+    }
+    if record.wide {
+        let places = chunks::slot_partitions(v, ino, record.layout);
+        let elsewhere = places.iter().filter(|(p, _)| !v.is_mine(*p));
+        let questions = elsewhere
+            .map(|(p, slot)| (*p, PeerRequest::RemoveChunks { ino, slot: *slot }, 0..0))
+            .collect();
+        truncate::expect_acknowledged(v.ask(questions)?)?;
+        for (p, _) in places {
+            if v.is_mine(p) && chunks::remove(v, p, ino)? {
+                v.again();
+                return Ok(());
+            }
+        }
+    }
+    if record.has_xattrs {
+        delete_prefix(v, Db::Xattr, &key::xattr_prefix(partition, ino))?;
+    }
+    drop_first_chunk(v, ino, &record)?;
+    lock::store(v, ino, Vec::new());
+    v.delete(partition, Db::Ino, key::ino(partition, ino));
+    v.delete(partition, Db::Orphan, orphan);
+    Ok(())
+}
+
+fn delete_prefix<V: World>(v: &mut View<V>, db: Db, prefix: &Key) -> OpResult<()> {
+    let mut keys = Vec::new();
+    v.scan(db, prefix, &until(prefix), |key, _| {
+        keys.push(Key::from_slice(key));
+        ControlFlow::Continue(())
+    })?;
+    for key in keys {
+        let partition = crate::records::partition_of_key(&key).unwrap_or_default();
+        v.delete(partition, db, key);
+    }
+    Ok(())
+}
+
+/// What another shard asks for about chunks of its inodes that lie here.
+pub fn serve<V: World>(v: &mut View<V>, request: &PeerRequest) -> OpResult<PeerReply> {
+    let partitions = v.cluster.partitions();
+    let place = |ino, slot| hash::layout_slot_partition(ino, slot, partitions);
+    let partition = match request {
+        PeerRequest::Truncate { ino, slot, .. }
+        | PeerRequest::Punch { ino, slot, .. }
+        | PeerRequest::RemoveChunks { ino, slot }
+        | PeerRequest::UsedBlocks { ino, slot } => place(*ino, *slot),
+        PeerRequest::WriteSpan { partition, .. } => *partition,
+        PeerRequest::BumpRenameVersion { volume, .. } => v.cluster.root(*volume).partition(),
+        _ => return Err(Errno::EPROTO.into()),
+    };
+    if !v.is_mine(partition) {
+        return Ok(PeerReply::WrongEpoch {
+            ring_version: v.cluster.ring_version(),
+        });
+    }
+    v.partition = partition;
+    let more = match request {
+        PeerRequest::Truncate {
+            ino,
+            volume,
+            layout,
+            generation,
+            size_bytes,
+            ..
+        } => {
+            let file = (*volume, *layout);
+            chunks::install(v, (partition, *ino), file, *generation, *size_bytes)?
+        }
+        PeerRequest::Punch {
+            ino,
+            volume,
+            layout,
+            generation,
+            offset,
+            len,
+            ..
+        } => {
+            let range = Cut {
+                partition,
+                ino: *ino,
+                layout: *layout,
+                from: *offset,
+                until: offset.saturating_add(*len),
+                how: v.write_as(*volume, *generation),
+            };
+            chunks::cut(v, &range)?
+        }
+        PeerRequest::RemoveChunks { ino, .. } => chunks::remove(v, partition, *ino)?,
+        PeerRequest::UsedBlocks { ino, .. } => {
+            let blocks_512 = chunks::used_blocks(v, partition, *ino)?;
+            return Ok(PeerReply::Used { blocks_512 });
+        }
+        PeerRequest::BumpRenameVersion {
+            volume,
+            directories,
+        } => return version::bump(v, *volume, directories),
+        _ => return write_span(v, request),
+    };
+    if more {
+        v.again();
+    }
+    Ok(PeerReply::Acknowledged)
+}
+
+fn write_span<V: World>(v: &mut View<V>, request: &PeerRequest) -> OpResult<PeerReply> {
+    let PeerRequest::WriteSpan {
+        ino,
+        volume,
+        chunk,
+        offset_bytes,
+        generation,
+        ..
+    } = request
+    else {
+        return Err(Errno::EPROTO.into());
+    };
+    let data = v.payload;
+    let span = Bytes {
+        ino: *ino,
+        chunk: *chunk,
+        offset: *offset_bytes,
+        len: data.len() as u32,
+        generation: *generation,
+    };
+    data::write_slot(v, span, *volume, data)?;
+    Ok(PeerReply::Written {
+        incarnation: v.incarnation(),
+    })
+}

@@ -1,0 +1,92 @@
+//! fcntl(2) record locks, open file description locks and flock(2).
+
+use crate::core::{Halt, MemoryChange, OpResult, View, World, flock};
+use crate::meta::db::{Db, key};
+use crate::records::{LockRecord, Record};
+use sealfs_protocol::message::{LockOwner, LockRange, LockSpace, LockType, OpReply};
+use sealfs_protocol::{Errno, InodeId};
+
+/// Stores what is held on an inode, in the log and in memory.
+pub fn store<V: World>(v: &mut View<V>, ino: InodeId, held: flock::Held) {
+    let partition = ino.partition();
+    let key = key::lock(partition, ino);
+    if held.is_empty() {
+        v.delete(partition, Db::Lock, key);
+    } else {
+        let record = LockRecord { held: held.clone() };
+        v.put_bytes(partition, Db::Lock, key, record.encode());
+    }
+    v.remember(MemoryChange::FileLocks(ino, held));
+}
+
+fn check<V: World>(v: &View<V>, range: &LockRange) -> OpResult<()> {
+    if range.start > range.last {
+        return Err(Errno::EINVAL.into());
+    }
+    let own = match range.owner {
+        LockOwner::Process { client } => client == v.caller.client,
+        LockOwner::Description { session, .. } => session == v.caller.session,
+    };
+    if own {
+        Ok(())
+    } else {
+        Err(Errno::EPERM.into())
+    }
+}
+
+pub fn lock<V: World>(
+    v: &mut View<V>,
+    ino: InodeId,
+    range: &LockRange,
+    wait: bool,
+) -> OpResult<OpReply> {
+    check(v, range)?;
+    let held = v.file_locks.held(ino);
+    if range.kind == LockType::Unlock && held.is_empty() {
+        return Ok(OpReply::Done);
+    }
+    if flock::conflict(held, range).is_none() || range.kind == LockType::Unlock {
+        let next = flock::apply(held, range);
+        if next != held {
+            store(v, ino, next);
+        }
+        return Ok(OpReply::Done);
+    }
+    let converts = range.space == LockSpace::Flock && held.iter().any(|h| same_owner(h, range));
+    if converts {
+        // flock(2) drops the old lock before it asks for the new one, and loses it on failure.
+        let dropped = flock::apply(held, &flock::everything(range.space, range.owner));
+        store(v, ino, dropped);
+        if wait {
+            v.again();
+        }
+        return Ok(OpReply::Errno(Errno::EAGAIN));
+    }
+    if !wait {
+        return Err(Errno::EAGAIN.into());
+    }
+    if v.file_locks.deadlock(ino, range) {
+        return Err(Errno::EDEADLK.into());
+    }
+    Err(Halt::FileLock)
+}
+
+fn same_owner(a: &LockRange, b: &LockRange) -> bool {
+    a.space == b.space && a.owner == b.owner
+}
+
+/// F_GETLK: the first lock in the way, or none.
+pub fn test<V: World>(v: &mut View<V>, ino: InodeId, range: &LockRange) -> OpResult<OpReply> {
+    check(v, range)?;
+    let found = flock::conflict(v.file_locks.held(ino), range);
+    Ok(OpReply::LockHeld(found.copied()))
+}
+
+/// Takes away all locks on an inode whose owner `gone` says is no more.
+pub fn release<V: World>(v: &mut View<V>, ino: InodeId, gone: impl Fn(&LockOwner) -> bool) {
+    let held = v.file_locks.held(ino);
+    if held.iter().any(|h| gone(&h.owner)) {
+        let left = held.iter().filter(|h| !gone(&h.owner)).copied().collect();
+        store(v, ino, left);
+    }
+}
