@@ -14,6 +14,7 @@ pub mod arena;
 pub mod keeper_link;
 pub mod mapped;
 mod memory;
+pub mod offset;
 pub mod placeholder;
 pub mod processes;
 pub mod reclaim;
@@ -29,6 +30,7 @@ pub mod wire;
 mod tests;
 
 pub use arena::Arena;
+pub use offset::OffsetGuard;
 pub use processes::{ProcessIndex, Registration};
 pub use runtime::{NodeError, Runtime};
-pub use slot::{OffsetGuard, OpenedFile, Slot, SlotId, SlotInit};
+pub use slot::{OpenedFile, Slot, SlotId, SlotInit};

@@ -6,10 +6,11 @@
 
 use super::arena::{Arena, ManagerIndex};
 use super::memory::{ARENA_FILE, STATE_ENDED, STATE_ENDING, STATE_LIVE, Table};
+use super::offset::{offset_holder, unlock_offset};
 use super::placeholder::{self, SLOTS_DIR};
 use super::processes::{Process, ProcessIndex};
 use super::runtime::Runtime;
-use super::slot::{SlotId, State, Word, offset_holder, unlock_offset};
+use super::slot::{SlotId, State, Word};
 use super::sys;
 use core::sync::atomic::Ordering;
 use sealfs_protocol::{InodeId, OpenId};
