@@ -47,6 +47,7 @@ pub struct CrashDevice {
     state: Mutex<CrashState>,
     fail_flush: AtomicBool,
     writes_left: AtomicUsize,
+    torn_after: AtomicUsize,
 }
 
 struct CrashState {
@@ -69,6 +70,7 @@ impl CrashDevice {
             }),
             fail_flush: AtomicBool::new(false),
             writes_left: AtomicUsize::new(usize::MAX),
+            torn_after: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -83,6 +85,7 @@ impl CrashDevice {
             }),
             fail_flush: AtomicBool::new(false),
             writes_left: AtomicUsize::new(usize::MAX),
+            torn_after: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -114,6 +117,11 @@ impl CrashDevice {
         self.writes_left.store(writes, Ordering::Relaxed);
     }
 
+    /// The next write stops after `bytes` bytes, as when the process is killed in it.
+    pub fn tear_next_write(&self, bytes: usize) {
+        self.torn_after.store(bytes, Ordering::Relaxed);
+    }
+
     pub fn contents(&self) -> Vec<u8> {
         self.state.lock().current.clone()
     }
@@ -138,7 +146,9 @@ impl BlockDevice for CrashDevice {
             return Err(io::Error::from_raw_os_error(5));
         }
         self.writes_left.store(left - 1, Ordering::Relaxed);
-        let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+        let mut bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+        let torn_after = self.torn_after.swap(usize::MAX, Ordering::Relaxed);
+        bytes.truncate(torn_after);
         let state = &mut *self.state.lock();
         let (from, until) = (offset as usize, offset as usize + bytes.len());
         if until > state.current.len() {
@@ -150,6 +160,9 @@ impl BlockDevice for CrashDevice {
             state.unflushed.entry(sector).or_default().push(old);
         }
         state.current[from..until].copy_from_slice(&bytes);
+        if torn_after < usize::MAX {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         Ok(())
     }
 
