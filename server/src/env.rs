@@ -24,6 +24,10 @@ pub trait BlockDevice: Send + Sync + 'static {
     fn flush(&self) -> io::Result<()>;
     /// Says that the bytes are not needed any more. A hint: they may read back as anything.
     fn discard(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Whether the device gains by `discard`.
+    fn wants_discard(&self) -> bool {
+        false
+    }
     /// What a message calls this device.
     fn name(&self) -> &str;
 }

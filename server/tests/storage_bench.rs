@@ -184,7 +184,7 @@ fn bench_chunk_io() {
 #[ignore = "measures"]
 fn bench_allocator() {
     let blocks = 1 << 28; // 1 TiB
-    let mut alloc = Allocator::new(blocks);
+    let mut alloc = Allocator::new(blocks, false);
     let mut out = Vec::new();
     measure("allocate 4 KiB of an empty TiB", 200_000, |_| {
         alloc.allocate(1, None, &mut out);

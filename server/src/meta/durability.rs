@@ -117,13 +117,17 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
             self.freeze();
         }
         let frozen = self.overlay.frozen.as_ref();
-        let ready = frozen.filter(|f| f.through <= self.flushed).cloned();
-        Ok(ready.map(|generation| {
-            self.commit_under_way = true;
-            CommitJob {
-                generation,
-                writer: self.kv.writer(),
-            }
+        let Some(generation) = frozen.filter(|f| f.through <= self.flushed).cloned() else {
+            return Ok(None);
+        };
+        self.commit_under_way = true;
+        let runs = self.store.alloc().take_discards();
+        let place = |run| (run, self.store.place(run));
+        Ok(Some(CommitJob {
+            generation,
+            writer: self.kv.writer(),
+            discards: runs.into_iter().map(place).collect(),
+            data: self.store.device().clone(),
         }))
     }
 
@@ -153,6 +157,7 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
         self.overlay.frozen = None;
         self.committed = done.generation.through;
         self.log.trim(done.generation.through_position);
+        self.store.alloc().discarded(&done.discarded);
         self.store.alloc().release_through(self.committed.0);
         Ok(Retired {
             _generation: done.generation,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::log::LogIndex;
 use super::overlay::Generation;
 use crate::env::{BlockDevice, Kv, KvWriter};
+use crate::store::{DeviceExtent, Region};
 
 /// Makes the log durable up to an index, and the data that its entries name.
 pub struct FlushJob<D> {
@@ -37,21 +38,35 @@ impl<D: BlockDevice> FlushJob<D> {
 }
 
 /// Moves a frozen generation into the index. Log and data are durable through its last entry.
+/// Also discards what was freed long enough ago, which is slow on some devices.
 pub struct CommitJob<K: Kv> {
     pub(super) generation: Arc<Generation>,
     pub(super) writer: K::Writer,
+    pub(super) data: Arc<dyn BlockDevice>,
+    pub(super) discards: Vec<(DeviceExtent, Region)>,
 }
 
 pub struct CommitDone {
     pub(super) generation: Arc<Generation>,
     pub(super) result: io::Result<()>,
+    pub(super) discarded: Vec<DeviceExtent>,
 }
 
 impl<K: Kv> CommitJob<K> {
     pub fn run(self) -> CommitDone {
+        let result = self.writer.commit(self.generation.ops());
+        let mut discarded = Vec::with_capacity(self.discards.len());
+        for (extent, place) in self.discards {
+            // A hint: what the device says to it changes nothing.
+            if let Err(e) = self.data.discard(place.offset, place.len) {
+                ::log::debug!("{}: discard: {e}", self.data.name());
+            }
+            discarded.push(extent);
+        }
         CommitDone {
-            result: self.writer.commit(self.generation.ops()),
             generation: self.generation,
+            result,
+            discarded,
         }
     }
 }

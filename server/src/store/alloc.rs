@@ -5,7 +5,8 @@
 //! must stay true: a freed block stays marked until its freeing can no longer be undone by a power
 //! cut (`release_through`), since an older state of the log may still name it. What goes to disk
 //! are the bitmaps that follow from the log (meta/overlay.rs); this one also knows the blocks
-//! written for changes that are not logged yet, and those waiting to be released.
+//! written for changes that are not logged yet, and those waiting to be released, or discarded
+//! before they are.
 
 use std::collections::VecDeque;
 
@@ -22,6 +23,10 @@ const SMALL_BLOCKS: u32 = 16;
 const MEDIUM_BLOCKS: u32 = 256;
 /// Groups looked through for one contiguous run before a request is cut in half.
 const GROUPS_TRIED: usize = 1024;
+/// Freed runs shorter than this are not worth a discard.
+const DISCARD_MIN_BLOCKS: u32 = 16;
+/// Nothing is held back for a discard while less than one block in this many is free.
+const DISCARD_FREE_SHARE: u64 = 8;
 /// Group of no class yet.
 const UNCLASSED: u8 = u8::MAX;
 
@@ -33,12 +38,16 @@ pub struct Allocator {
     free: u64,
     pending: VecDeque<(u64, DeviceExtent)>,
     pending_volatile: VecDeque<(u64, DeviceExtent)>,
+    /// Releasable, but to be discarded first; counted in `pending_blocks`.
+    to_discard: Vec<DeviceExtent>,
+    discards: bool,
     pending_blocks: u64,
+    blocks: u64,
 }
 
 impl Allocator {
-    /// All of `blocks` free.
-    pub fn new(blocks: u64) -> Allocator {
+    /// All of `blocks` free. With `discards`, what is freed goes through `take_discards` first.
+    pub fn new(blocks: u64, discards: bool) -> Allocator {
         let groups = blocks.div_ceil(u64::from(GROUP_BLOCKS)) as usize;
         let mut alloc = Allocator {
             words: vec![0; groups * GROUP_WORDS],
@@ -48,7 +57,10 @@ impl Allocator {
             free: groups as u64 * u64::from(GROUP_BLOCKS),
             pending: VecDeque::new(),
             pending_volatile: VecDeque::new(),
+            to_discard: Vec::new(),
+            discards,
             pending_blocks: 0,
+            blocks,
         };
         // The last group may be cut short by the end of the region.
         let beyond = alloc.free - blocks;
@@ -259,13 +271,33 @@ impl Allocator {
 
     pub fn release_through(&mut self, index: u64) {
         while let Some(extent) = due(&mut self.pending, index) {
-            self.pending_blocks -= u64::from(extent.blocks);
-            self.release(extent);
+            self.let_go(extent);
         }
     }
 
     pub fn release_volatile_through(&mut self, index: u64) {
         while let Some(extent) = due(&mut self.pending_volatile, index) {
+            self.let_go(extent);
+        }
+    }
+
+    fn let_go(&mut self, extent: DeviceExtent) {
+        let plenty = self.free >= self.blocks / DISCARD_FREE_SHARE;
+        if self.discards && extent.blocks >= DISCARD_MIN_BLOCKS && plenty {
+            self.to_discard.push(extent);
+        } else {
+            self.pending_blocks -= u64::from(extent.blocks);
+            self.release(extent);
+        }
+    }
+
+    /// Runs to be discarded now; `discarded` then makes them free.
+    pub fn take_discards(&mut self) -> Vec<DeviceExtent> {
+        std::mem::take(&mut self.to_discard)
+    }
+
+    pub fn discarded(&mut self, extents: &[DeviceExtent]) {
+        for &extent in extents {
             self.pending_blocks -= u64::from(extent.blocks);
             self.release(extent);
         }
@@ -294,7 +326,7 @@ mod tests {
 
     #[test]
     fn every_block_is_handed_out_once_and_then_none() {
-        let mut alloc = Allocator::new(20_001);
+        let mut alloc = Allocator::new(20_001, false);
         let mut seen = vec![false; 20_001];
         let mut out = Vec::new();
         for blocks in [1, 300, 17, 1, 5000] {
@@ -312,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_freed_extent_is_reused_only_after_its_barrier() {
-        let mut alloc = Allocator::new(64);
+        let mut alloc = Allocator::new(64, false);
         let extent = one(&mut alloc, 64);
         alloc.free_at(7, extent, false);
         assert!(!alloc.allocate(1, None, &mut Vec::new()));
@@ -323,8 +355,22 @@ mod tests {
     }
 
     #[test]
+    fn large_runs_are_discarded_before_they_are_free() {
+        let mut alloc = Allocator::new(1000, true);
+        let (large, small) = (one(&mut alloc, 100), one(&mut alloc, 1));
+        alloc.free_at(1, large, false);
+        alloc.free_at(1, small, false);
+        alloc.release_through(1);
+        assert_eq!(alloc.pending_blocks(), 100);
+        let runs = alloc.take_discards();
+        assert_eq!(runs, [large]);
+        alloc.discarded(&runs);
+        assert_eq!((alloc.free_blocks(), alloc.pending_blocks()), (1000, 0));
+    }
+
+    #[test]
     fn a_request_larger_than_any_run_comes_in_pieces() {
-        let mut alloc = Allocator::new(1000);
+        let mut alloc = Allocator::new(1000, false);
         let all = one(&mut alloc, 1000);
         for i in (0..1000).step_by(2) {
             alloc.release(DeviceExtent {
@@ -340,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_goal_keeps_a_file_contiguous_even_between_groups() {
-        let mut alloc = Allocator::new(40_000);
+        let mut alloc = Allocator::new(40_000, false);
         let mut out = Vec::new();
         let mut goal = Some(8000);
         for _ in 0..400 {
@@ -353,7 +399,7 @@ mod tests {
 
     #[test]
     fn small_and_large_requests_stay_apart() {
-        let mut alloc = Allocator::new(100 * u64::from(GROUP_BLOCKS));
+        let mut alloc = Allocator::new(100 * u64::from(GROUP_BLOCKS), false);
         for _ in 0..100 {
             let small = one(&mut alloc, 1).block / u64::from(GROUP_BLOCKS);
             let large = one(&mut alloc, 256).block / u64::from(GROUP_BLOCKS);
@@ -363,7 +409,7 @@ mod tests {
 
     #[test]
     fn bitmaps_of_the_index_are_taken_over() {
-        let mut alloc = Allocator::new(20_000);
+        let mut alloc = Allocator::new(20_000, false);
         let mut bitmap = vec![0; GROUP_BITMAP_BYTES];
         bitmap[0] = 0b101;
         assert!(alloc.load_group(1, &bitmap));

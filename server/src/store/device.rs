@@ -190,6 +190,10 @@ impl BlockDevice for FileDevice {
         }
     }
 
+    fn wants_discard(&self) -> bool {
+        self.is_block_device
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

@@ -111,10 +111,11 @@ impl<D: BlockDevice> BlockStore<D> {
     /// A store over `region` with all blocks free; the owner then loads the bitmaps.
     pub(crate) fn new(device: Arc<D>, region: Region) -> BlockStore<D> {
         let blocks = region.len / u64::from(BLOCK_BYTES);
+        let discards = device.wants_discard();
         BlockStore {
             device,
             region,
-            alloc: Allocator::new(blocks),
+            alloc: Allocator::new(blocks, discards),
             dirty: false,
         }
     }
@@ -152,6 +153,14 @@ impl<D: BlockDevice> BlockStore<D> {
         }
         change.freed.clear();
         change.written.clear();
+    }
+
+    /// A run of blocks as a range of the device.
+    pub(crate) fn place(&self, extent: DeviceExtent) -> Region {
+        Region {
+            offset: self.device_offset(extent.block),
+            len: u64::from(extent.blocks) * u64::from(BLOCK_BYTES),
+        }
     }
 
     fn device_offset(&self, block: u64) -> u64 {

@@ -174,8 +174,14 @@ impl BlockDevice for CrashDevice {
         Ok(())
     }
 
-    fn discard(&self, _offset: u64, _len: u64) -> io::Result<()> {
-        Ok(())
+    /// Whoever still needed the bytes will notice.
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        let garbage = vec![0xdd; len as usize];
+        self.write_at(&[IoSlice::new(&garbage)], offset)
+    }
+
+    fn wants_discard(&self) -> bool {
+        true
     }
 
     fn name(&self) -> &str {
