@@ -1,7 +1,7 @@
 //! How a write is cut: pieces within chunks, requests of pieces.
 //!
-//! What must stay true: the pieces cover the range once and in order, and a request never holds
-//! pieces of two partitions unless all of them are on the owner's shard.
+//! What must stay true: the pieces cover the range once and in order; no two requests are for one
+//! partition; a request holds operations on two partitions only if both are on the owner's shard.
 
 use crate::config::FileRef;
 use crate::files::FileInfo;
@@ -125,16 +125,17 @@ pub(crate) fn batches<'a>(
         });
         list[at].1.add_write(window, info, index, piece);
     }
-    let mut list: Vec<Batch<'a>> = list.into_iter().map(|(_, batch)| batch).collect();
     if let Some(size) = extra.publish {
-        if !extra.together || list.is_empty() {
-            list.push(Batch::new());
-        }
-        if let Some(last) = list.last_mut() {
-            last.add_publish(window, info, size);
-        }
+        // One request to a partition at a time: a repeated one must not meet a later sequence.
+        let home = window.file.ino.partition();
+        let same = |(p, _): &(PartitionId, Batch<'a>)| extra.together || *p == home;
+        let at = list.iter().position(same).unwrap_or_else(|| {
+            list.push((home, Batch::new()));
+            list.len() - 1
+        });
+        list[at].1.add_publish(window, info, size);
     }
-    list
+    list.into_iter().map(|(_, batch)| batch).collect()
 }
 
 /// Cuts a window into pieces of one chunk each, none longer than one operation may be.
