@@ -232,6 +232,21 @@ impl<W: World> Core<W> {
         self.meta.incarnation()
     }
 
+    /// Whether a peer has said Hello over this connection and not broken the rules since.
+    pub fn knows_connection(&self, conn: ConnId) -> bool {
+        self.sessions.connection(conn).is_some()
+    }
+
+    /// Nothing is under way: no task waits, no lock is held, no request is unanswered.
+    pub fn is_idle(&self) -> bool {
+        let pushes = |o: &Outstanding| o.purpose == peers::Purpose::Push;
+        self.tasks.is_empty()
+            && self.locks.is_empty()
+            && self.outstanding.values().all(pushes)
+            && self.participants.is_empty()
+            && self.coordinated.is_empty()
+    }
+
     pub fn counters(&self) -> Counters {
         self.counters
     }

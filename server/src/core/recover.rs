@@ -59,7 +59,6 @@ impl<W: World> Core<W> {
     fn resume(&mut self) {
         let lease = u64::from(SESSION_LEASE_MS) * 1_000_000;
         self.grace_until_ns = Some(self.now.mono_ns + lease);
-        let mut orphans = false;
         for (key, _) in self.recover_all::<OrphanRecord>(Db::Orphan) {
             let Some(ino) = super::commit::inode_of_key(&key) else {
                 continue;
@@ -79,9 +78,9 @@ impl<W: World> Core<W> {
                 None => {}
             }
             self.orphans.insert(ino);
-            orphans = true;
         }
-        if !orphans && self.last_index.0 == 0 {
+        let end = Key::from_slice(&[0xff; 3]);
+        if matches!(self.meta.scan(Db::Ino, &[], &end, 1), Ok(found) if found.is_empty()) {
             // A fresh store: nobody can have anything open here.
             self.grace_until_ns = None;
         }

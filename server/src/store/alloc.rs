@@ -8,9 +8,8 @@
 //! written for changes that are not logged yet, and those waiting to be released, or discarded
 //! before they are.
 
-use std::collections::VecDeque;
-
 use super::chunk::DeviceExtent;
+use super::release::Pending;
 
 /// Blocks of one group; its bitmap is a value of 1 KiB in the index.
 pub const GROUP_BLOCKS: u32 = 8192;
@@ -23,10 +22,6 @@ const SMALL_BLOCKS: u32 = 16;
 const MEDIUM_BLOCKS: u32 = 256;
 /// Groups looked through for one contiguous run before a request is cut in half.
 const GROUPS_TRIED: usize = 1024;
-/// Freed runs shorter than this are not worth a discard.
-const DISCARD_MIN_BLOCKS: u32 = 16;
-/// Nothing is held back for a discard while less than one block in this many is free.
-const DISCARD_FREE_SHARE: u64 = 8;
 /// Group of no class yet.
 const UNCLASSED: u8 = u8::MAX;
 
@@ -35,14 +30,9 @@ pub struct Allocator {
     free_in_group: Vec<u16>,
     class_of_group: Vec<u8>,
     cursors: [u64; CLASSES],
-    free: u64,
-    pending: VecDeque<(u64, DeviceExtent)>,
-    pending_volatile: VecDeque<(u64, DeviceExtent)>,
-    /// Releasable, but to be discarded first; counted in `pending_blocks`.
-    to_discard: Vec<DeviceExtent>,
-    discards: bool,
-    pending_blocks: u64,
-    blocks: u64,
+    pub(super) free: u64,
+    pub(super) pending: Pending,
+    pub(super) blocks: u64,
 }
 
 impl Allocator {
@@ -55,11 +45,7 @@ impl Allocator {
             class_of_group: vec![UNCLASSED; groups],
             cursors: [0; CLASSES],
             free: groups as u64 * u64::from(GROUP_BLOCKS),
-            pending: VecDeque::new(),
-            pending_volatile: VecDeque::new(),
-            to_discard: Vec::new(),
-            discards,
-            pending_blocks: 0,
+            pending: Pending::new(discards),
             blocks,
         };
         // The last group may be cut short by the end of the region.
@@ -77,11 +63,6 @@ impl Allocator {
 
     pub fn free_blocks(&self) -> u64 {
         self.free
-    }
-
-    /// Freed, but not yet reusable.
-    pub fn pending_blocks(&self) -> u64 {
-        self.pending_blocks
     }
 
     /// Finds `blocks` free blocks, at `goal` if they are free there, contiguous if that can be
@@ -251,66 +232,6 @@ impl Allocator {
         }
         true
     }
-
-    /// Blocks freed by log entry `index`: reusable once `release_through` reaches it, or, if
-    /// nobody verifies them (`volatile`), once the entry is written.
-    pub fn free_at(&mut self, index: u64, extent: DeviceExtent, volatile: bool) {
-        let queue = if volatile {
-            &mut self.pending_volatile
-        } else {
-            &mut self.pending
-        };
-        queue.push_back((index, extent));
-        self.pending_blocks += u64::from(extent.blocks);
-    }
-
-    /// Whether blocks wait for a durable barrier.
-    pub fn waits_for_barrier(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    pub fn release_through(&mut self, index: u64) {
-        while let Some(extent) = due(&mut self.pending, index) {
-            self.let_go(extent);
-        }
-    }
-
-    pub fn release_volatile_through(&mut self, index: u64) {
-        while let Some(extent) = due(&mut self.pending_volatile, index) {
-            self.let_go(extent);
-        }
-    }
-
-    fn let_go(&mut self, extent: DeviceExtent) {
-        let plenty = self.free >= self.blocks / DISCARD_FREE_SHARE;
-        if self.discards && extent.blocks >= DISCARD_MIN_BLOCKS && plenty {
-            self.to_discard.push(extent);
-        } else {
-            self.pending_blocks -= u64::from(extent.blocks);
-            self.release(extent);
-        }
-    }
-
-    /// Runs to be discarded now; `discarded` then makes them free.
-    pub fn take_discards(&mut self) -> Vec<DeviceExtent> {
-        std::mem::take(&mut self.to_discard)
-    }
-
-    pub fn discarded(&mut self, extents: &[DeviceExtent]) {
-        for &extent in extents {
-            self.pending_blocks -= u64::from(extent.blocks);
-            self.release(extent);
-        }
-    }
-}
-
-fn due(queue: &mut VecDeque<(u64, DeviceExtent)>, index: u64) -> Option<DeviceExtent> {
-    let (freed_at, extent) = *queue.front()?;
-    if freed_at > index {
-        return None;
-    }
-    queue.pop_front();
-    Some(extent)
 }
 
 #[cfg(test)]

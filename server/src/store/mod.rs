@@ -6,7 +6,7 @@
 //! older record names stays as it was until a durable barrier covers its freeing. Reads verify
 //! every block: a mismatch is an error, never wrong bytes.
 //!
-//! `chunk` is the record, `write` and `read` the data path, `alloc` the space, `superblock` what
+//! `chunk` is the record, `write` and `read` the data path, `alloc` and `release` the space, `superblock` what
 //! makes a device ours, `foreign` what makes it somebody else's, `device` real devices and `memory`
 //! one in memory.
 
@@ -18,6 +18,7 @@ mod error;
 mod foreign;
 pub mod memory;
 mod read;
+mod release;
 pub mod superblock;
 mod write;
 

@@ -1,11 +1,12 @@
 //! What the storage path costs. Prints figures and judges none:
-//! `cargo test -p sealfs-server --release --test storage_bench -- --ignored --nocapture`
+//! `cargo bench -p sealfs-server --bench storage`
 #![allow(
     clippy::unwrap_used,
     clippy::cast_precision_loss,
     reason = "figures to read"
 )]
 
+#[path = "../tests/storage_support/mod.rs"]
 mod storage_support;
 
 use std::io::IoSlice;
@@ -70,8 +71,6 @@ fn write(meta: &mut Store, change: &mut ChunkChange, ino: u64, at: u32, bytes: &
     meta.write_out().unwrap();
 }
 
-#[test]
-#[ignore = "measures"]
 fn bench_small_groups() {
     let dir = tempfile::tempdir().unwrap();
     let mut meta = store(&dir, 2 << 30);
@@ -112,8 +111,6 @@ fn bench_small_groups() {
     });
 }
 
-#[test]
-#[ignore = "measures"]
 fn bench_chunk_io() {
     let dir = tempfile::tempdir().unwrap();
     let mut meta = store(&dir, 8 << 30);
@@ -180,8 +177,6 @@ fn bench_chunk_io() {
     });
 }
 
-#[test]
-#[ignore = "measures"]
 fn bench_allocator() {
     let blocks = 1 << 28; // 1 TiB
     let mut alloc = Allocator::new(blocks, false);
@@ -204,8 +199,6 @@ fn bench_allocator() {
     });
 }
 
-#[test]
-#[ignore = "measures"]
 fn bench_a_million_small_files() {
     let dir = tempfile::tempdir().unwrap();
     let mut meta = store(&dir, 8 << 30);
@@ -233,4 +226,15 @@ fn bench_a_million_small_files() {
     for line in status.lines().filter(|l| l.starts_with("Rss")) {
         println!("{line}");
     }
+}
+
+fn main() {
+    // Cargo runs benches among the tests, too, but without this.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    bench_small_groups();
+    bench_chunk_io();
+    bench_allocator();
+    bench_a_million_small_files();
 }
