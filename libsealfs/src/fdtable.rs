@@ -10,6 +10,7 @@
 //! - nothing is populated while a child shares this memory but not this descriptor table.
 
 use crate::patch::class::{FD_CLASS, FD_CLASSES, FD_NATIVE, FD_UNKNOWN};
+use crate::{sync, sys};
 use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -133,9 +134,19 @@ pub fn finish(ticket: Ticket, state: State) {
     let _ = FD_CLASS[fd].compare_exchange(tag, byte, AcqRel, Relaxed);
 }
 
+/// The caller is the child that shares this memory: the entries are not about its descriptors.
+fn by_child() -> bool {
+    is_frozen() && sys::getpid() != sync::pid()
+}
+
 /// Forgets `fd`. To be called before and after any change of what the number stands for.
 pub fn forget(fd: usize) {
     let Some(entry) = ENTRIES.get(fd) else { return };
+    if by_child() {
+        // Its number may stand for something of ours now, which the stubs must not take for native.
+        FD_CLASS[fd].store(FD_UNKNOWN, Release);
+        return;
+    }
     let _ = entry.fetch_update(AcqRel, Acquire, |word| {
         Some((word >> GENERATION_SHIFT).wrapping_add(1) << GENERATION_SHIFT)
     });
@@ -158,7 +169,7 @@ pub fn forget_range(first: usize, last: usize) {
 /// Remembers a number that this call has just made, before the program learns of it.
 pub fn set(fd: usize, state: State) {
     forget(fd);
-    if is_frozen() {
+    if by_child() {
         return;
     }
     if let Some(entry) = ENTRIES.get(fd) {

@@ -31,11 +31,9 @@ fn into(ctx: &mut Ctx<'_>, arg: PathArg, target: Target) -> Answer {
         cwd::enter(attr.ino)?;
         Ok(0)
     });
-    // A link in the volume may have led the kernel elsewhere.
-    if !matches!(cwd::get(), Cwd::Ours(_)) {
-        cwd::forget();
-        cwd::get();
-    }
+    // A link in the volume may have led to a directory of the kernel's.
+    cwd::forget();
+    cwd::get();
     answer
 }
 

@@ -12,7 +12,7 @@
 //! Pointers handed to the kernel belong to an [`Image`] that outlives the call.
 
 use super::at::{self, PathArg};
-use super::{Ctx, is_missing, map, process as processes, user};
+use super::{Ctx, fd, is_missing, map, process as processes, user};
 use crate::exec::{self, Format, Shebang};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::call::Call;
@@ -113,9 +113,7 @@ fn before() -> Result<(), Errno> {
         return Ok(());
     }
     processes::share_all()?;
-    if let Some(client) = process::known_client() {
-        client.flush_deferred();
-    }
+    fd::flush_closes();
     Ok(())
 }
 

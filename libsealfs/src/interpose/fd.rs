@@ -7,9 +7,12 @@ use super::{Ctx, lock};
 use crate::fds::{self, Fd, Open};
 use crate::fdtable::{self, State};
 use crate::route::{Answer, Bypass, Outcome, done, theirs};
+use crate::sync::{Mutex, RawMutex};
 use crate::{kernel, process};
-use sealfs_client::node::{Slot, placeholder};
+use sealfs_client::FileRef;
+use sealfs_client::node::{Slot, SlotId, placeholder};
 use sealfs_protocol::Errno;
+use std::collections::VecDeque;
 
 /// close(fd)
 pub fn close(ctx: &mut Ctx<'_>) -> Answer {
@@ -37,21 +40,86 @@ pub fn closed(open: &Open) {
     release_if_last(&open.slot);
 }
 
+/// Tells the server of the close if no descriptor of the description is left in any process.
 fn release_if_last(slot: &Slot<'static>) {
     let (Ok(node), Ok(me)) = (process::node(), process::me()) else {
         return;
     };
-    let file = sealfs_client::FileRef {
+    let file = FileRef {
         ino: slot.ino(),
         open: slot.open_id(),
     };
+    let was_shared = slot.is_shared();
     if !placeholder::last_closer(node.runtime, &node.arena, slot.id(), me) {
         return;
     }
-    if let Ok(client) = process::client() {
-        client.close(file);
+    match process::client() {
+        // Locks of a description that others held may be known to them alone: they end now.
+        Ok(client) if was_shared => {
+            // close(2) has nothing to say about it; the keeper tries again.
+            if client.close_now(file).is_ok() {
+                node.arena.release(slot.id());
+            }
+        }
+        Ok(client) => {
+            client.close(file);
+            release_later(slot.id());
+        }
+        // The keeper finds the slot closing when this process ends.
+        Err(_) => {}
     }
-    node.arena.release(slot.id());
+}
+
+/// Slots whose close the client has not certainly sent yet, and the process that closed them.
+/// They are given back only afterwards: if we die before, the keeper sends it.
+static UNSENT: Mutex<(u32, VecDeque<SlotId>)> = Mutex::const_new(
+    <RawMutex as lock_api::RawMutex>::INIT,
+    (0, VecDeque::new()),
+);
+/// More closes than the client ever defers.
+const UNSENT_MAX: usize = 256;
+
+fn release_later(id: SlotId) {
+    let Some(arena) = process::known_arena() else {
+        return;
+    };
+    let me = process::pid();
+    let mut unsent = UNSENT.lock();
+    if unsent.0 != me {
+        // Those of our parent are its own to give back.
+        *unsent = (me, VecDeque::new());
+    }
+    unsent.1.push_back(id);
+    if unsent.1.len() > UNSENT_MAX
+        && let Some(oldest) = unsent.1.pop_front()
+    {
+        arena.release(oldest);
+    }
+}
+
+/// Sends every deferred close and gives their slots back: before exec and at the end.
+pub fn flush_closes() {
+    let (Some(client), Some(arena)) = (process::known_client(), process::known_arena()) else {
+        return;
+    };
+    client.flush_deferred();
+    let mut unsent = UNSENT.lock();
+    if unsent.0 == process::pid() {
+        unsent.1.drain(..).for_each(|id| arena.release(id));
+    }
+}
+
+/// The process ends: its descriptions that nobody shares are closed, locks of the process end with
+/// its client.
+pub fn close_all() {
+    for number in fdtable::ours() {
+        if let Ok(Fd::Ours(open)) = fds::lookup(number)
+            && !open.slot.is_shared()
+        {
+            release_if_last(&open.slot);
+        }
+    }
+    flush_closes();
 }
 
 /// Before a further descriptor of the description comes into being.

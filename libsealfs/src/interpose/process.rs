@@ -71,13 +71,7 @@ pub fn share_all() -> Result<(), Errno> {
 pub fn exit_group(_ctx: &mut Ctx<'_>) -> Answer {
     if !vfork::is_child() {
         if let Some(client) = process::known_client() {
-            for number in fdtable::ours() {
-                if let Ok(Fd::Ours(open)) = fds::lookup(number)
-                    && !open.slot.is_shared()
-                {
-                    fd::closed(&open);
-                }
-            }
+            fd::close_all();
             client.end();
         }
     }
