@@ -2,9 +2,8 @@
 
 use super::cluster::ManagerArg;
 use super::node::NodePlace;
-use super::{DEGRADED, Fail, layers, mount, print, print_json, programs};
+use super::{DEGRADED, Fail, keeper, layers, mount, print, print_json, programs};
 use clap::Args;
-use sealfs_client::node::{Arena, keeper_link};
 use sealfs_protocol::manager::{ManagerReply, ManagerRequest};
 use serde::Serialize;
 use std::fmt::Write;
@@ -146,22 +145,23 @@ fn libc_layers() -> Vec<Finding> {
 }
 
 fn node() -> Vec<Finding> {
-    let keeper = Finding::of("keeper", programs::beside("sealfs-keeper"), |path| {
+    let program = Finding::of("keeper", programs::beside("sealfs-keeper"), |path| {
         format!("{}: started when it is needed", path.display())
     });
     let place = match NodePlace::find() {
         Ok(place) => place,
-        Err(fail) => return vec![finding("arena", Verdict::Bad, fail.text), keeper],
+        Err(fail) => return vec![finding("arena", Verdict::Bad, fail.text), program],
     };
     let arena = finding("arena", Verdict::Good, format!("{}, a tmpfs", place.path()));
-    // Attaching would make an arena where there is none.
-    let has_arena = std::path::Path::new(&place.path()).join("arena").exists();
-    let runs =
-        has_arena && Arena::attach(&place.runtime).is_ok_and(|a| keeper_link::is_running(&a));
-    if runs && keeper.verdict == Verdict::Good {
-        return vec![arena, finding("keeper", Verdict::Good, "runs")];
+    match keeper::pid() {
+        Some(pid) if program.verdict == Verdict::Good => {
+            vec![
+                arena,
+                finding("keeper", Verdict::Good, format!("runs (process {pid})")),
+            ]
+        }
+        _ => vec![arena, program],
     }
-    vec![arena, keeper]
 }
 
 fn cluster(manager: &ManagerArg) -> Vec<Finding> {

@@ -12,6 +12,7 @@ mod doctor;
 mod environment;
 mod files;
 mod generate;
+mod keeper;
 mod launch;
 mod layers;
 mod mount;

@@ -2,12 +2,14 @@
 
 use super::daemon::Daemon;
 use super::plan::{Plan, State};
-use crate::cli::Fail;
+use crate::cli::{Fail, keeper};
 use std::fs;
 use std::io::ErrorKind;
 
 /// Stops all daemons.
 pub fn stop(state: &State, plan: &Plan) -> Result<(), Fail> {
+    // It may have something to tell the servers.
+    keeper::end_if_idle();
     let daemons: Vec<Daemon> = plan
         .names()
         .iter()

@@ -10,7 +10,7 @@ mod up;
 use super::environment::Environment;
 use super::process::parse_signal;
 use super::signals::Caught;
-use super::{Fail, mount, print};
+use super::{Fail, keeper, mount, print};
 use clap::{Args, Subcommand};
 use daemon::{Daemon, STOP_PATIENCE};
 pub use plan::DurabilityArg;
@@ -148,6 +148,7 @@ fn up_verb(options: &UpOptions) -> Result<u8, Fail> {
     let dir = State::locate(options.state.as_deref())?;
     let mut caught = Caught::install()?;
     let up = up::up(&dir, options, &mut caught)?;
+    keeper::start(&up.manager);
     write_pids(&up.state, &up.plan)?;
     let servers = match up.plan.servers {
         1 => "1 server".to_owned(),
@@ -263,12 +264,18 @@ fn down_verb(state: &StateArg, wipe: bool) -> Result<u8, Fail> {
 
 /// Notes who runs, for tools that measure: `srv.pids` and `cli.pids`.
 fn write_pids(state: &State, plan: &Plan) -> Result<(), Fail> {
-    let pids: Vec<String> = plan
-        .names()
+    let names = plan.names();
+    let processes = names
         .iter()
-        .filter_map(|name| Daemon::new(&state.dir, name).process())
-        .map(|process| process.pid.to_string())
-        .collect();
-    let path = state.dir.join("srv.pids");
-    fs::write(&path, pids.join(" ") + "\n").map_err(|e| format!("{}: {e}", path.display()).into())
+        .filter_map(|name| Daemon::new(&state.dir, name).process());
+    let write = |name: &str, pids: Vec<String>| {
+        let path = state.dir.join(name);
+        fs::write(&path, pids.join(" ") + "\n").map_err(|e| format!("{}: {e}", path.display()))
+    };
+    write("srv.pids", processes.map(|p| p.pid.to_string()).collect())?;
+    write(
+        "cli.pids",
+        keeper::pid().iter().map(i32::to_string).collect(),
+    )?;
+    Ok(())
 }
