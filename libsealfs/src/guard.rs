@@ -9,7 +9,7 @@
 //! # Safety
 //! The routines take any address. Callers vouch for their own side of a copy only.
 
-use crate::patch::class::SECCOMPED;
+use crate::patch::{class::SECCOMPED, stack};
 use crate::sys;
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -29,9 +29,9 @@ pub fn set_catching(catching: bool) {
     CATCHING.store(catching, Relaxed);
 }
 
-/// True while faults inside the routines are caught.
-pub fn catching() -> bool {
-    CATCHING.load(Relaxed)
+/// True while faults inside the routines are caught, in the call that is being dispatched.
+fn catching() -> bool {
+    CATCHING.load(Relaxed) && !stack::faults_kill()
 }
 
 global_asm!(

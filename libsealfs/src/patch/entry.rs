@@ -76,6 +76,7 @@ const PLAIN: usize = 0;
 extern "C" fn enter(call: &mut Call, after_kernel: usize, result: isize) -> Answer {
     let decide = || {
         stack::tidy();
+        stack::set_faults_kill(signals::caller_blocks_faults());
         if after_kernel != PLAIN {
             return Route::Done(interpose::dispatch_after_kernel(call, result));
         }

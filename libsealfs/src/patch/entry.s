@@ -148,6 +148,9 @@ sealfs_entry:
 .Lat_path:
         cmp byte ptr [rip + {catching}], 0
         je .Lfull
+        mov rcx, qword ptr [rip + sealfs_thread@GOTTPOFF]
+        cmp qword ptr fs:[rcx + 16], 0  # a fault now might kill: see thread.suspect
+        jne .Lfull
         lea r8, [rip + {mount_name}]
         mov r9, qword ptr [rip + {mount_name_bytes}]
         lea r10, [rsi + 4096]           # PATH_MAX: longer ones are the kernel's to refuse
@@ -474,14 +477,15 @@ sealfs_stack_give:
         .cfi_endproc
         .size sealfs_stack_give, . - sealfs_stack_give
 
-# One word of the thread's own: its spare stack; and one more: the stack it is on. Initial-exec, so
-# that reaching it calls nobody.
+# The thread's own words: its spare stack; the stack it is on; "suspect", raised when a handler of
+# the program was entered for a fault, which may mean that SIGSEGV is blocked. Initial-exec, so that
+# reaching them calls nobody.
         .section .tbss,"awT",@nobits
         .p2align 4
         .globl sealfs_thread
         .hidden sealfs_thread
         .type sealfs_thread,@object
-        .size sealfs_thread, 16
+        .size sealfs_thread, 32
 sealfs_thread:
-        .zero 16
+        .zero 32
         .text

@@ -19,7 +19,7 @@ mod off;
 mod selftest;
 pub mod sigaction;
 pub mod signals;
-mod stack;
+pub mod stack;
 
 pub use entry::sealfs_entry;
 pub use image::Trouble;

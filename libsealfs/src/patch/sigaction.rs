@@ -14,7 +14,7 @@
 //! The handler runs inside a fault: it touches atomics and the frame that the kernel handed it.
 
 use super::call::{Call, Route};
-use super::entry;
+use super::{entry, stack};
 use crate::{guard, sync, sys};
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -159,6 +159,7 @@ extern "C" fn fault(
     if own.flags.load(SeqCst) & SA_RESETHAND != 0 {
         own.handler.store(libc::SIG_DFL, SeqCst);
     }
+    stack::set_suspect(1);
     handler
 }
 

@@ -51,6 +51,14 @@ pub fn caller_mask() -> u64 {
     frame.caller_mask.load(Relaxed)
 }
 
+/// Whether the caller blocks the signals that bad pointers raise, as far as it can be known without
+/// asking.
+pub fn caller_blocks_faults() -> bool {
+    const FAULTS: u64 = bit(libc::SIGSEGV) | bit(libc::SIGBUS);
+    let frame = stack::frame();
+    frame.blocked.load(Relaxed) != 0 && frame.caller_mask.load(Relaxed) & FAULTS != 0
+}
+
 /// Blocks asynchronous signals until the call has left our stack, if the entry has not done so
 /// already (it does not under seccomp, where it may not ask the kernel for anything by itself).
 pub fn block() {

@@ -59,6 +59,8 @@ pub struct Control {
     older: AtomicPtr<Control>,
     /// Set by `entry.s` when the stack was just mapped.
     fresh: AtomicUsize,
+    /// Nonzero while the caller blocks the signals that faults raise.
+    faults_kill: AtomicUsize,
 }
 
 const _: () = {
@@ -84,10 +86,10 @@ unsafe extern "C" {
     fn sealfs_stack_give();
 }
 
-/// The control block of the stack this code runs on.
-fn current() -> &'static Control {
+/// The control block of the stack this code runs on; `None` outside of a call.
+fn running() -> Option<&'static Control> {
     let control: *const Control;
-    // SAFETY: the thread's second word names the stack that `entry` switched to.
+    // SAFETY: the thread's second word names the stack that `entry` switched to, or nothing.
     unsafe {
         asm!(
             "mov {word}, qword ptr [rip + sealfs_thread@GOTTPOFF]",
@@ -95,7 +97,14 @@ fn current() -> &'static Control {
             word = out(reg) control,
             options(nostack, readonly, preserves_flags)
         );
-        &*control
+        control.as_ref()
+    }
+}
+
+fn current() -> &'static Control {
+    match running() {
+        Some(control) => control,
+        None => unreachable!("asked for the call's stack outside of a call"),
     }
 }
 
@@ -104,6 +113,34 @@ pub fn frame() -> &'static Frame {
     let call = current().frame.load(Relaxed);
     // SAFETY: the frame lies right below the call, on the caller's stack, until the call returns.
     unsafe { &*((call - size_of::<Frame>()) as *const Frame) }
+}
+
+/// Tells, for the call that is being dispatched, whether a fault in `guard` would kill.
+pub fn set_faults_kill(kill: bool) {
+    current().faults_kill.store(usize::from(kill), Relaxed);
+    if !kill {
+        set_suspect(0);
+    }
+}
+
+/// Whether a fault in `guard` would kill the program instead of being caught.
+pub fn faults_kill() -> bool {
+    running().is_some_and(|control| control.faults_kill.load(Relaxed) != 0)
+}
+
+/// Raised (1) when a handler of the program is entered for a fault: paths are then not looked at
+/// before the thread's mask is known.
+pub fn set_suspect(suspect: usize) {
+    // SAFETY: the thread's third word.
+    unsafe {
+        asm!(
+            "mov {word}, qword ptr [rip + sealfs_thread@GOTTPOFF]",
+            "mov qword ptr fs:[{word} + 16], {suspect}",
+            word = out(reg) _,
+            suspect = in(reg) suspect,
+            options(nostack, preserves_flags)
+        );
+    }
 }
 
 /// Puts a stack into the pool.
