@@ -5,7 +5,7 @@ use super::task::{Answer, Ended, Task, Waiting, Work};
 use super::{Core, World};
 use sealfs_protocol::manager::Durability;
 use sealfs_protocol::message::{Op, OpReply};
-use sealfs_protocol::{Errno, Incarnation};
+use sealfs_protocol::{Errno, Incarnation, Sequence};
 
 impl<W: World> Core<W> {
     /// Runs the current operation if it is one of these: `Some(None)` if it has to wait.
@@ -68,14 +68,14 @@ impl<W: World> Core<W> {
 
     /// Ends a client's wait for a file lock with EINTR.
     fn cancel_wait(&mut self, client: sealfs_protocol::ClientId, slot: u16) {
-        let Some(id) = self.in_flight.get(&(client, slot)).copied() else {
-            return;
-        };
-        if let Some(task) = self.tasks.get_mut(&id)
-            && let Waiting::FileLock(_) = task.waiting
-        {
-            task.held = Some(Self::errno_answer(Errno::EINTR));
-            self.ready.push_back(id);
+        let all = (client, slot, Sequence(0))..=(client, slot, Sequence(u64::MAX));
+        for (_, id) in self.in_flight.range(all) {
+            if let Some(task) = self.tasks.get_mut(id)
+                && let Waiting::FileLock(_) = task.waiting
+            {
+                task.held = Some(Self::errno_answer(Errno::EINTR));
+                self.ready.push_back(*id);
+            }
         }
     }
 }

@@ -161,12 +161,9 @@ impl<W: World> Core<W> {
             let text = "a request whose operations do not fit its frame";
             return self.refuse_frame(conn, header.tag, Errno::EPROTO, text);
         }
-        let place = (caller.client, caller.slot);
-        let replaced = self.in_flight.get(&place).copied();
-        if let Some(task) = replaced.and_then(|id| self.tasks.get_mut(&id))
-            && task.caller.sequence == caller.sequence
-            && caller.client.0 != 0
-        {
+        let place = (caller.client, caller.slot, caller.sequence);
+        let waiting = self.in_flight.get(&place).copied();
+        if let Some(task) = waiting.and_then(|id| self.tasks.get_mut(&id)) {
             // The same request over another connection: its reply goes there.
             task.caller.conn = caller.conn;
             task.caller.tag = caller.tag;
@@ -291,18 +288,20 @@ impl<W: World> Core<W> {
         gone.then_some(Refusal::UnknownClient)
     }
 
-    /// Requests of one client slot that are parked point to their task here.
+    /// A request that waits is found again when it is sent a second time.
     pub(super) fn note_in_flight(&mut self, task: &Task) {
         if let Work::Request(_) = task.work
             && task.caller.client.0 != 0
         {
-            let place = (task.caller.client, task.caller.slot);
+            let caller = &task.caller;
+            let place = (caller.client, caller.slot, caller.sequence);
             self.in_flight.insert(place, task.id);
         }
     }
 
     pub(super) fn forget_in_flight(&mut self, task: &Task) {
-        let place = (task.caller.client, task.caller.slot);
+        let caller = &task.caller;
+        let place = (caller.client, caller.slot, caller.sequence);
         if self.in_flight.get(&place) == Some(&task.id) {
             self.in_flight.remove(&place);
         }

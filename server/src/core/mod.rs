@@ -44,7 +44,9 @@ use locks::KeyLocks;
 use peers::Outstanding;
 use sealfs_protocol::manager::{ClusterState, Usage};
 use sealfs_protocol::message::Hello;
-use sealfs_protocol::{ClientId, ClusterId, Incarnation, InodeId, ShardId, TxnId, VolumeId};
+use sealfs_protocol::{
+    ClientId, ClusterId, Incarnation, InodeId, Sequence, ShardId, TxnId, VolumeId,
+};
 use sessions::Sessions;
 use slots::Slots;
 use task::{Task, TaskId};
@@ -88,8 +90,8 @@ pub struct Core<W: World> {
     pub(crate) ready: VecDeque<TaskId>,
     /// Work to begin.
     pub(crate) jobs: VecDeque<Job>,
-    /// The task of each client's request slot.
-    pub(crate) in_flight: HashMap<(ClientId, u16), TaskId>,
+    /// Requests that wait, by client, slot and sequence.
+    pub(crate) in_flight: BTreeMap<(ClientId, u16, Sequence), TaskId>,
     /// Replies and tasks that wait for a flush, by the log entry that it must cover.
     pub(crate) flush_waits: BTreeMap<LogIndex, Vec<FlushWait<W>>>,
     pub(crate) flush_wanted: bool,
@@ -145,7 +147,7 @@ impl<W: World> Core<W> {
             next_task: 1,
             ready: VecDeque::new(),
             jobs: VecDeque::new(),
-            in_flight: HashMap::new(),
+            in_flight: BTreeMap::new(),
             flush_waits: BTreeMap::new(),
             flush_wanted: false,
             timers: BTreeSet::new(),

@@ -189,6 +189,9 @@ impl<W: World> Core<W> {
         if !ops::is_mutation(&entry.op) || caller.client.0 == 0 {
             return None;
         }
+        if let Some(failed) = failed_before(task, &entry.op) {
+            return Some(Early::Answer(failed));
+        }
         let index = task.index as u16;
         let verdict = self.slots.check(
             caller.client,
@@ -437,6 +440,25 @@ impl<W: World> Core<W> {
         self.timers.insert((at, task.id));
         false
     }
+}
+
+/// A size is published only if the bytes below it were written: the failure of an earlier write
+/// of the same request is the answer.
+fn failed_before(task: &Task, op: &Op) -> Option<OpReply> {
+    let (
+        Work::Request(request),
+        Op::Publish {
+            size_at_least_bytes: 1..,
+            ..
+        },
+    ) = (&task.work, op)
+    else {
+        return None;
+    };
+    let earlier = request.ops.iter().zip(&task.replies);
+    let mut writes = earlier.filter(|(e, _)| matches!(e.op, Op::Write { .. } | Op::Publish { .. }));
+    let failed = writes.find(|(_, r)| !matches!(r, OpReply::Written { .. }));
+    failed.map(|(_, reply)| reply.clone())
 }
 
 /// An answer before the operation has run.

@@ -29,7 +29,7 @@ pub fn read_dir<V: World>(
     limit_bytes: u32,
     with_attributes: bool,
 ) -> OpResult<OpReply> {
-    let mut record = v.inode(dir)?.ok_or(Errno::ENOENT)?;
+    let mut record = v.inode(dir)?.ok_or(Errno::ESTALE)?;
     if !record.is_dir() {
         return Err(Errno::ENOTDIR.into());
     }
@@ -96,7 +96,7 @@ pub fn path<V: World>(v: &mut View<V>, dir: InodeId) -> OpResult<OpReply> {
     let mut at = dir;
     let mut unlinked = false;
     while v.is_mine(at.partition()) && names.len() < DEPTH_MAX {
-        let record = v.inode(at)?.ok_or(Errno::ENOENT)?;
+        let record = v.inode(at)?.ok_or(Errno::ESTALE)?;
         let directory = record.directory().ok_or(Errno::ENOTDIR)?;
         unlinked |= record.nlink == 0;
         if directory.parent == at {

@@ -86,12 +86,13 @@ fn leave(consumed: usize, base: InodeId, stop: Stop) -> Halt {
     })
 }
 
-/// The base of a path, which may have been removed since the caller learned of it.
+/// The base of a path. ESTALE if it was removed since the caller learned of it: a directory in a
+/// client's cache answers for itself.
 fn start<W: World>(v: &mut View<W>, base: InodeId) -> OpResult<Cursor> {
     if !v.is_mine(base.partition()) {
         return Err(leave(0, base, Stop::Elsewhere));
     }
-    let record = v.inode(base)?.ok_or(Errno::ENOENT)?;
+    let record = v.inode(base)?.ok_or(Errno::ESTALE)?;
     if v.caller.volume.0 != 0 && record.volume != v.caller.volume {
         return Err(Errno::ESTALE.into());
     }

@@ -51,7 +51,7 @@ impl Entry {
 
 fn side<'p, V: World>(v: &mut View<V>, at: &'p At) -> OpResult<Side<'p>> {
     let (last, slash) = lookup::single(at)?;
-    let record = v.inode(at.base)?.ok_or(Errno::ENOENT)?;
+    let record = v.inode(at.base)?.ok_or(Errno::ESTALE)?;
     if !record.is_dir() {
         return Err(Errno::ENOTDIR.into());
     }
