@@ -79,6 +79,9 @@ impl Courier {
     }
 
     fn take(&mut self, errand: Errand) {
+        if let Errand::EndClient(process) = errand {
+            self.known.insert(process.manager);
+        }
         let now = Instant::now();
         self.pending.push_back(Pending {
             errand,
@@ -170,7 +173,10 @@ impl Courier {
         }
         self.renewed = Some(Instant::now());
         self.node.arena.set_renewed();
-        for manager in self.node.managers_in_use() {
+        // Also where nobody is at this moment: the session lives on, and the next process is in it.
+        let mut managers = self.node.managers_in_use();
+        managers.extend(&self.known);
+        for manager in managers {
             let session = self.node.arena.session();
             match self
                 .clusters
