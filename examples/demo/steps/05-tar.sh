@@ -9,7 +9,7 @@ tar -xzf t.tgz -C out
 diff -r tree out/tree && echo same
 tar -tf t.tar | sort | sha256sum
 echo more > more
-tar -rf t.tar more
+tar -rf t.tar --mtime=@0 --owner=0 --group=0 --numeric-owner more
 tar -xOf t.tar more
 gzip -9 -n -k t.tar
 zcat t.tar.gz | cmp - t.tar && echo same
