@@ -115,7 +115,7 @@ pub fn publish_pid(runtime: &Runtime) -> Result<(), String> {
             .append(true)
             .open(&list);
         let added = added
-            .and_then(|mut f| std::io::Write::write_all(&mut f, format!("{pid}\n").as_bytes()));
+            .and_then(|mut f| std::io::Write::write_all(&mut f, format!("\n{pid}\n").as_bytes()));
         if let Err(e) = added {
             log::warn!("{}: {e}", list.display());
         }

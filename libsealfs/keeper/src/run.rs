@@ -18,8 +18,11 @@ use crate::watch::{End, Watcher};
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::processes::Process;
 use sealfs_client::node::sys::{self, Fd};
-use sealfs_client::node::{Arena, Runtime, keeper_link, state_file};
+use sealfs_client::node::{Arena, Runtime, keeper_link};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -141,13 +144,26 @@ pub fn keep(
     })
 }
 
+/// What may lie in the runtime directory besides the files that [`clear`] names: shadow working
+/// directories whose maker was killed, FIFOs of the mount, states of clusters.
+const LEFT_OVER: [&str; 3] = ["cwd-", "fifo-", "state-"];
+
 /// Takes every file away that the node session had, the arena last.
 fn clear(node: &Node) {
     let runtime = &node.runtime;
     for name in [process::PID_FILE, process::LOG_FILE, keeper_link::LOCK_FILE] {
         let _ = sys::unlink(runtime.join(name).as_c_str());
     }
-    state_file::remove_all(runtime, &node.arena);
+    let directory = Path::new(OsStr::from_bytes(runtime.path()));
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_ours = name
+            .to_str()
+            .is_some_and(|n| LEFT_OVER.iter().any(|p| n.starts_with(p)));
+        if is_ours && std::fs::remove_file(entry.path()).is_err() {
+            let _ = std::fs::remove_dir(entry.path());
+        }
+    }
     node.arena.remove_files(runtime);
     if runtime.is_default() {
         let _ = sys::rmdir(runtime.path());

@@ -15,9 +15,6 @@ use super::sys;
 use core::sync::atomic::Ordering;
 use sealfs_protocol::{InodeId, OpenId};
 
-/// Shadow working directories looked for at the end; one is left where its maker was killed.
-const CWD_LEFT_MAX: u64 = 10_000;
-
 /// A description that the server has to be told the end of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Remains {
@@ -215,16 +212,6 @@ impl Arena {
         for index in 0..self.map.used(Table::Slots) {
             let mut path = runtime.join(SLOTS_DIR);
             let _ = sys::rmdir(path.push(b"/").push_number(u64::from(index)).as_c_str());
-        }
-        for number in 0..self
-            .map
-            .header()
-            .next_cwd
-            .load(Ordering::Relaxed)
-            .min(CWD_LEFT_MAX)
-        {
-            let mut path = runtime.join(b"cwd-");
-            let _ = sys::rmdir(path.push_number(number).as_c_str());
         }
         let _ = sys::rmdir(runtime.join(SLOTS_DIR).as_c_str());
         let _ = sys::unlink(runtime.join(ARENA_FILE).as_c_str());

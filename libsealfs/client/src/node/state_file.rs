@@ -4,8 +4,6 @@
 //! processes read it and need no trip to the manager, whether it runs or not. It is replaced as a
 //! whole by rename, so a reader sees one version or another.
 
-use super::arena::{Arena, ManagerIndex};
-use super::memory::MANAGERS_MAX;
 use super::runtime::{NodePath, Runtime};
 use super::sys::{self, Result};
 use rustix::fs::OFlags;
@@ -86,12 +84,4 @@ pub fn write(runtime: &Runtime, url: &str, state: &ClusterState) -> Result<()> {
         let _ = sys::unlink(fresh.as_c_str());
     }
     written
-}
-
-/// Takes the files of every manager away that the arena knows: nobody is left who could use them,
-/// and whoever comes later asks the manager.
-pub fn remove_all(runtime: &Runtime, arena: &Arena) {
-    for url in (0..MANAGERS_MAX as u8).filter_map(|i| arena.manager_url(ManagerIndex(i))) {
-        let _ = sys::unlink(path_of(runtime, &url, b"").as_c_str());
-    }
 }
