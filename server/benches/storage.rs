@@ -27,6 +27,7 @@ fn store(dir: &tempfile::TempDir, size_bytes: u64) -> Store {
     let kv = LmdbKv::open(&dir.path().join("meta")).unwrap();
     let mut options = options(1);
     options.limits = Limits::default();
+    options.log_bytes = Some(256 << 20);
     Meta::open(options, kv, Arc::new(data), None).unwrap()
 }
 
