@@ -29,6 +29,8 @@ const EADDRINUSE: Errno = Errno(98);
 const JOIN_RETRY: Duration = Duration::from_millis(200);
 /// How long it goes on asking.
 const JOIN_PATIENCE: Duration = Duration::from_secs(30);
+/// Size of a log file that has to be made, in bytes.
+const LOG_FILE_BYTES: u64 = 256 << 20;
 /// Notes to the heartbeat thread that may wait.
 const NOTES: usize = 16;
 
@@ -53,12 +55,13 @@ pub fn run(config: &Config) -> Result<(), String> {
     let data =
         FileDevice::open(&config.data, Some(config.size_bytes)).map_err(|e| e.to_string())?;
     let log_device = match &config.log {
-        Some(path) => Some(FileDevice::open(path, None).map_err(|e| e.to_string())?),
+        Some(path) => {
+            Some(FileDevice::open(path, Some(LOG_FILE_BYTES)).map_err(|e| e.to_string())?)
+        }
         None => None,
     };
-    let owner = Superblock::read(&data)
-        .map_err(|e| e.to_string())?
-        .filter(|s| s.ready);
+    let begun = Superblock::read(&data).map_err(|e| e.to_string())?;
+    let owner = begun.filter(|s| s.ready);
     let mut listener = Listener::bind(&config.listen, pool.clone())
         .map_err(|e| cannot_listen(&config.listen, &e))?;
     let address = listener.url().map_err(|e| e.to_string())?;
@@ -66,7 +69,8 @@ pub fn run(config: &Config) -> Result<(), String> {
         cluster: owner.map(|o| o.cluster),
         shard: owner.map(|o| o.shard),
         name: config.name.clone(),
-        store: owner.map_or_else(fresh_uuid, |o| o.uuid),
+        // An interrupted format is gone on with under its own identity.
+        store: begun.map_or_else(fresh_uuid, |s| s.uuid),
         address,
         weight: config.weight,
         incarnation: Incarnation(0),
