@@ -172,7 +172,6 @@ impl Courier {
             return;
         }
         self.renewed = Some(Instant::now());
-        self.node.arena.set_renewed();
         // Also where nobody is at this moment: the session lives on, and the next process is in it.
         let mut managers = self.node.managers_in_use();
         managers.extend(&self.known);
@@ -188,7 +187,6 @@ impl Courier {
                 }
                 Err(e) => log::warn!("renewal of the session's lease: {e}"),
             }
-            self.node.arena.set_renewed();
         }
     }
 

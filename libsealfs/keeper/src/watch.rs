@@ -75,6 +75,7 @@ impl<'a> Watcher<'a> {
             self.send(Errand::Close(remains));
         }
         loop {
+            self.node.arena.set_renewed();
             self.look_at_processes();
             self.sweep();
             let is_told = self.wait(&door, signals, idle);

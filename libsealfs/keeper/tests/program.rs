@@ -1,5 +1,10 @@
 //! The program itself, started by hand as its starter would.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, whose failure is the message"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

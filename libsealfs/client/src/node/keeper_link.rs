@@ -33,7 +33,7 @@ use std::ffi::CString;
 
 /// Locked by the keeper for as long as it lives.
 pub const LOCK_FILE: &[u8] = b"keeper.lock";
-/// A keeper that has not renewed for so long is dead or stuck, in ms: announce anew.
+/// A keeper that has not been at work for so long is dead or stuck, in ms: announce anew.
 pub const RENEWAL_LATE_MS: u64 = 5_000;
 
 /// How to start a keeper.
@@ -69,8 +69,8 @@ pub fn is_running(arena: &Arena) -> bool {
     keeper(arena).is_some()
 }
 
-/// Whether the lease of the session was not renewed in time, so that the keeper should be announced
-/// to (and started) again. One look at the clock.
+/// Whether the keeper has not been heard of for so long that [`announce`] should be called again, which
+/// starts another if it is dead. One look at the clock.
 pub fn is_late(arena: &Arena) -> bool {
     let renewed = arena.map.header().renewed_ms.load(Ordering::Relaxed);
     renewed != 0 && sys::boot_ms().saturating_sub(renewed) > RENEWAL_LATE_MS

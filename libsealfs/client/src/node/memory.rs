@@ -86,7 +86,7 @@ pub struct Header {
     pub keeper_pid: AtomicU32,
     pub slot_hint: AtomicU32,
     pub keeper_start: AtomicU64,
-    /// [`sys::boot_ms`] of the last renewal of the session's lease.
+    /// [`sys::boot_ms`] when the keeper last said that it is at work.
     pub renewed_ms: AtomicU64,
     pub next_open: AtomicU64,
     pub next_cwd: AtomicU64,

@@ -39,7 +39,7 @@ impl Arena {
         );
     }
 
-    /// The session's lease was renewed just now.
+    /// The keeper is there and at work; said at least every second.
     pub fn set_renewed(&self) {
         self.map
             .header()
