@@ -69,11 +69,16 @@ pub fn is_running(arena: &Arena) -> bool {
     keeper(arena).is_some()
 }
 
-/// Whether the keeper has not been heard of for so long that [`announce`] should be called again, which
-/// starts another if it is dead. One look at the clock.
+/// Whether the keeper has not been heard of for so long that this process should call [`announce`]
+/// again, which starts another if it is dead. One process is told so at a time. One look at the clock.
 pub fn is_late(arena: &Arena) -> bool {
-    let renewed = arena.map.header().renewed_ms.load(Ordering::Relaxed);
-    renewed != 0 && sys::boot_ms().saturating_sub(renewed) > RENEWAL_LATE_MS
+    let renewed = &arena.map.header().renewed_ms;
+    let (seen, now) = (renewed.load(Ordering::Relaxed), sys::boot_ms());
+    seen != 0
+        && now.saturating_sub(seen) > RENEWAL_LATE_MS
+        && renewed
+            .compare_exchange(seen, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
 }
 
 /// Tells the keeper of a process that has registered (anew, or again after exec) and starts a
