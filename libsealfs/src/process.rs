@@ -11,7 +11,7 @@
 
 use crate::kernel::{self, CPath};
 use crate::log::{Level, say};
-use crate::patch::class::SECCOMPED;
+use crate::patch::{class::SECCOMPED, signals};
 use crate::start::StartEnv;
 use crate::sync::{self, Mutex, Word};
 use crate::{credentials, descriptors, environment, exec, fdtable, path, sys, vfork};
@@ -296,6 +296,8 @@ fn known_state() -> Option<&'static State> {
 }
 
 fn state() -> Result<&'static State, Errno> {
+    // The call is ours: from here on locks are taken (a sandboxed process enters unblocked).
+    signals::block();
     if let Some(state) = known_state() {
         return Ok(state);
     }
@@ -326,6 +328,15 @@ fn register(runtime: &'static Runtime) -> Result<Registration, Errno> {
     let (arena, registration) = processes::join(runtime, url).map_err(|e| refuse(&e))?;
     NODE.store(Box::into_raw(Box::new(Node { runtime, arena })), Release);
     Ok(registration)
+}
+
+/// A keeper that was killed is followed by another: looked at whenever a file is opened.
+pub fn look_after_keeper(node: &Node) {
+    if keeper_link::is_late(&node.arena)
+        && let Some(state) = known_state()
+    {
+        announce(node.runtime, &state.registration);
+    }
 }
 
 /// Tells the keeper about this process, and starts one if there is none. Without a keeper files

@@ -200,6 +200,7 @@ impl Claim {
             open,
             flags: (flags & !AT_OPEN | LARGEFILE) as u32,
         };
+        process::look_after_keeper(node);
         let id = node.arena.allocate(node.runtime, process::me()?, &init)?;
         let cloexec = flags & libc::O_CLOEXEC != 0;
         match placeholder::open(node.runtime, &node.arena, id, cloexec) {
