@@ -78,7 +78,11 @@ impl Actor {
     /// A path that is free, in a directory of the model.
     fn fresh(&mut self) -> String {
         let dir = self.pick(|n| matches!(n, Node::Dir(_))).unwrap_or_default();
-        let dir = if self.random.one_in(3) { String::new() } else { dir };
+        let dir = if self.random.one_in(3) {
+            String::new()
+        } else {
+            dir
+        };
         let name = format!("n{}", self.random.below(1 << 30));
         if dir.is_empty() {
             name
@@ -257,7 +261,10 @@ impl Actor {
                 self.model.insert(to, node);
             }
             Doing::Write(path, bytes) => {
-                assert!(matches!(outcome.reply, OpReply::Written { .. }), "{outcome:?}");
+                assert!(
+                    matches!(outcome.reply, OpReply::Written { .. }),
+                    "{outcome:?}"
+                );
                 let Node::File(written, _) = self.model[&path] else {
                     panic!("only files are written");
                 };
@@ -318,7 +325,8 @@ impl Actor {
             .collect();
         for path in moved {
             let node = self.model.remove(&path).unwrap();
-            self.model.insert(format!("{to}{}", &path[from.len()..]), node);
+            self.model
+                .insert(format!("{to}{}", &path[from.len()..]), node);
         }
     }
 }
@@ -368,7 +376,11 @@ impl Run {
             actor.begin(&mut self.cluster, self.shared);
         }
         let mut steps = 0u64;
-        while self.actors.iter().any(|a| !matches!(a.doing, Doing::Nothing)) {
+        while self
+            .actors
+            .iter()
+            .any(|a| !matches!(a.doing, Doing::Nothing))
+        {
             steps += 1;
             assert!(steps < 5_000_000, "no progress");
             for actor in &mut self.actors {
@@ -399,14 +411,24 @@ impl Run {
         self.cluster.pass(30_000_000_000);
         for index in 0..self.cluster.shards() {
             let core = self.cluster.core(index).unwrap();
-            assert!(core.is_idle(), "shard {index} still has something under way");
+            assert!(
+                core.is_idle(),
+                "shard {index} still has something under way"
+            );
         }
         let mut reader = Client::new(&mut self.cluster, 9999, 0);
         let mut inodes = BTreeMap::new();
         for i in 0..self.actors.len() {
             let (home, model) = (self.actors[i].home, self.actors[i].model.clone());
             let mut found = BTreeMap::new();
-            walk(&mut self.cluster, &mut reader, home, "", &mut found, &mut inodes);
+            walk(
+                &mut self.cluster,
+                &mut reader,
+                home,
+                "",
+                &mut found,
+                &mut inodes,
+            );
             found.retain(|path, _| !path.starts_with("moved"));
             let expected: BTreeMap<String, Node> = model;
             assert_eq!(
@@ -419,7 +441,14 @@ impl Run {
             }
         }
         let mut found = BTreeMap::new();
-        walk(&mut self.cluster, &mut reader, self.shared, "", &mut found, &mut inodes);
+        walk(
+            &mut self.cluster,
+            &mut reader,
+            self.shared,
+            "",
+            &mut found,
+            &mut inodes,
+        );
     }
 }
 

@@ -433,6 +433,7 @@ impl Cluster {
             Action::Flush(job) => self.push(index, What::Flush(job.run())),
             Action::Commit(job) => self.push(index, What::Commit(job.run())),
             Action::Retire(retired) => drop(retired),
+            Action::Park(_) | Action::Unpark(_) => {}
             Action::FetchState => {
                 let state = self.state.clone();
                 self.step(index, Event::State(state));

@@ -63,6 +63,10 @@ pub enum Action<W: World> {
         body: Vec<u8>,
         payload: Vec<u8>,
     },
+    /// A request waits for a file lock: it holds no credit meanwhile.
+    Park(ConnId),
+    /// The reply to a parked request follows.
+    Unpark(ConnId),
     /// The peer broke the rules: close after what was queued for it.
     Close(ConnId),
     /// A request to another shard; dropped if it cannot be reached, since the core repeats it.

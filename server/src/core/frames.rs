@@ -168,6 +168,9 @@ impl<W: World> Core<W> {
             task.caller.conn = caller.conn;
             task.caller.tag = caller.tag;
             task.caller.deadline_ns = caller.deadline_ns;
+            if task.parked {
+                self.actions.push(Action::Park(conn));
+            }
             return;
         }
         let id = self.fresh_task();
@@ -239,6 +242,9 @@ impl<W: World> Core<W> {
         let caller = &task.caller;
         if caller.flags & FLAG_ONE_WAY != 0 {
             return;
+        }
+        if task.parked {
+            self.actions.push(Action::Unpark(caller.conn));
         }
         let reply = Reply {
             replies: std::mem::take(&mut task.replies),

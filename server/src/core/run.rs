@@ -377,6 +377,10 @@ impl<W: World> Core<W> {
             return;
         };
         task.waiting = Waiting::FileLock(*ino);
+        if !task.parked {
+            task.parked = true;
+            self.actions.push(super::Action::Park(task.caller.conn));
+        }
         self.file_locks.wait(super::flock::Waiter {
             task: task.id,
             ino: *ino,

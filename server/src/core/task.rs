@@ -205,6 +205,8 @@ pub struct Task {
     pub losses: u8,
     /// Tasks to wake when this job is over.
     pub followers: Vec<TaskId>,
+    /// It waits for a file lock and its connection knows.
+    pub parked: bool,
     /// The answer that waits for a job, a flush or a decision.
     pub held: Option<Answer>,
 }
@@ -231,6 +233,7 @@ impl Task {
             full: 0,
             losses: 0,
             followers: Vec::new(),
+            parked: false,
             held: None,
         }
     }

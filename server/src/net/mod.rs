@@ -286,16 +286,19 @@ impl<W: World> Shard<W> {
     /// Connections whose frames were held back by credits, or by replies not yet sent.
     fn drive_held(&mut self, now: Now) -> bool {
         let mut found = false;
-        for token in std::mem::take(&mut self.touched) {
+        let touched = std::mem::take(&mut self.touched);
+        for token in &touched {
             if self
                 .connections
-                .get(&token)
+                .get(token)
                 .is_some_and(|c| c.link.has_work())
             {
                 found = true;
-                self.drive(token, None, now);
+                self.drive(*token, None, now);
             }
         }
+        // A socket that was full may take the rest of its replies now.
+        self.touched.extend(touched);
         found
     }
 
@@ -342,6 +345,16 @@ impl<W: World> Shard<W> {
                 let now = self.now();
                 self.complain(now, "a peer broke the rules");
                 self.disconnect(token, now);
+            }
+            Action::Park(conn) => {
+                if let Some(connection) = self.connections.get_mut(&Token(conn.0 as usize)) {
+                    connection.link.park();
+                }
+            }
+            Action::Unpark(conn) => {
+                if let Some(connection) = self.connections.get_mut(&Token(conn.0 as usize)) {
+                    connection.link.unpark();
+                }
             }
             Action::Peer {
                 shard,
