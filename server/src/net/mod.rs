@@ -67,8 +67,10 @@ pub struct Shard<W: World> {
     notes: crossbeam::channel::Sender<Note>,
     clock: SystemClock,
     actions: Vec<Action<W>>,
-    /// Connections with something queued, or frames left in their buffer.
+    /// Connections to be flushed at the end of the batch.
     touched: Vec<Token>,
+    /// Connections that may have frames left in their buffer.
+    held: Vec<Token>,
     reported_ns: u64,
     malformed: u64,
     complained_ns: u64,
@@ -103,6 +105,7 @@ impl<W: World> Shard<W> {
             clock: SystemClock::new(),
             actions: Vec::new(),
             touched: Vec::new(),
+            held: Vec::new(),
             reported_ns: 0,
             malformed: 0,
             complained_ns: 0,
@@ -204,7 +207,8 @@ impl<W: World> Shard<W> {
         let ready = event.map_or(Ok(()), |e| connection.link.on_event(e));
         let outcome = ready.and_then(|()| self.receive_all(token, now));
         match outcome {
-            Ok(true) => self.touch(token),
+            // A writable event may have made room for what waits.
+            Ok(true) => self.touched.push(token),
             Ok(false) => self.disconnect(token, now),
             Err(e) => {
                 if !matches!(e, TransportError::Closed) {
@@ -250,10 +254,6 @@ impl<W: World> Shard<W> {
             };
             self.core.step(event, now, &mut self.actions);
         }
-    }
-
-    fn touch(&mut self, token: Token) {
-        self.touched.push(token);
     }
 
     /// What other threads have sent; whether there was something.
@@ -404,9 +404,15 @@ impl<W: World> Shard<W> {
                 lost.push(*token);
             }
         }
-        let connections = &self.connections;
-        self.touched
-            .retain(|t| connections.get(t).is_some_and(|c| c.link.has_work()));
+        for token in self.touched.drain(..) {
+            if self
+                .connections
+                .get(&token)
+                .is_some_and(|c| c.link.has_work())
+            {
+                self.held.push(token);
+            }
+        }
         for token in lost {
             self.disconnect(token, now);
         }
@@ -444,14 +450,12 @@ impl<W: World> Shard<W> {
         let Some(connection) = self.connections.remove(&token) else {
             return;
         };
-        match connection.peer {
-            Some(shard) => self.peers.lost(shard, token, now.mono_ns),
-            None => {
-                let conn = ConnId(token.0 as u64);
-                self.core
-                    .step(Event::Disconnected(conn), now, &mut self.actions);
-            }
+        if let Some(shard) = connection.peer {
+            return self.peers.lost(shard, token, now.mono_ns);
         }
+        let conn = ConnId(token.0 as u64);
+        let gone = Event::Disconnected(conn);
+        self.core.step(gone, now, &mut self.actions);
     }
 
     /// Counts what bad peers do, and says so now and then.
