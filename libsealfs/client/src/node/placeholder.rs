@@ -179,14 +179,16 @@ fn kind_of_times(
     if !is_slot && !(0..=255).contains(&mount) {
         return Kind::Native;
     }
-    if uid != runtime.uid() {
-        return Kind::Foreign;
-    }
     if !is_slot {
+        // Of whichever user: a program that changed its identity stays where it is, and the number
+        // gives no rights.
         return Kind::Cwd {
             ino: InodeId(seconds as u64),
             mount: mount as u8,
         };
+    }
+    if uid != runtime.uid() {
+        return Kind::Foreign;
     }
     let index = (seconds as u64 & ((1 << INDEX_BITS) - 1)) as u32;
     match arena {
