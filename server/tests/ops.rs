@@ -159,7 +159,7 @@ impl Fs {
             };
             for entry in entries {
                 cookie = entry.cookie;
-                names.push(String::from_utf8(entry.name).unwrap());
+                names.push(String::from_utf8(entry.name).expect("a name in UTF-8"));
             }
             if end {
                 return names;
@@ -702,7 +702,7 @@ fn what_was_acknowledged_survives_a_kill() {
 fn holes_are_found_and_punched() {
     let mut fs = Fs::new();
     let ino = fs.create("f");
-    fs.write(ino, 0, &[1; 20_000]);
+    fs.write(ino, 0, &vec![1; 20_000]);
     let punched = fs.call(Op::Allocate {
         ino,
         mode: 3,

@@ -324,7 +324,7 @@ impl Actor {
             .cloned()
             .collect();
         for path in moved {
-            let node = self.model.remove(&path).unwrap();
+            let node = self.model.remove(&path).expect("it is there");
             self.model
                 .insert(format!("{to}{}", &path[from.len()..]), node);
         }
@@ -356,7 +356,7 @@ impl Run {
             .map(|i| Actor {
                 home: make(&mut first, &mut cluster, &format!("home{i}")),
                 client: Client::new(&mut cluster, 100 + i, 0),
-                random: Random::new(random.next()),
+                random: Random::new(random.number()),
                 model: BTreeMap::new(),
                 doing: Doing::Nothing,
                 left: operations,
@@ -410,7 +410,7 @@ impl Run {
     fn check(&mut self) {
         self.cluster.pass(30_000_000_000);
         for index in 0..self.cluster.shards() {
-            let core = self.cluster.core(index).unwrap();
+            let core = self.cluster.core(index).expect("it is up");
             assert!(
                 core.is_idle(),
                 "shard {index} still has something under way"
@@ -486,7 +486,7 @@ fn walk(
     let own = stat(cluster, reader, dir);
     assert_eq!(own.nlink, 2 + subdirs, "links of {prefix:?}");
     for entry in entries {
-        let name = String::from_utf8(entry.name).unwrap();
+        let name = String::from_utf8(entry.name).expect("a name in UTF-8");
         let path = if prefix.is_empty() {
             name.clone()
         } else {

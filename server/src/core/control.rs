@@ -8,8 +8,8 @@ use sealfs_protocol::message::{Op, OpReply};
 use sealfs_protocol::{Errno, Incarnation, Sequence};
 
 impl<W: World> Core<W> {
-    /// Runs the current operation if it is one of these: `Some(None)` if it has to wait.
-    pub(super) fn control(&mut self, task: &mut Task) -> Option<Option<Answer>> {
+    /// Runs the current operation if it is one of these.
+    pub(super) fn control(&mut self, task: &mut Task) -> Option<Attempt> {
         let Work::Request(request) = &task.work else {
             return None;
         };
@@ -46,24 +46,21 @@ impl<W: World> Core<W> {
             }
             _ => return None,
         };
-        Some(Some(Answer::Op(reply)))
+        Some(Attempt::Done(Answer::Op(reply)))
     }
 
     /// fsync(2): everything appended so far, whoever wrote it.
-    fn sync(&mut self, task: &mut Task, written_in: Incarnation) -> Option<Answer> {
+    fn sync(&mut self, task: &mut Task, written_in: Incarnation) -> Attempt {
         if self.cluster.durability(task.caller.volume) == Durability::Memory {
-            return Some(Answer::Op(OpReply::Done));
+            return Attempt::Done(Answer::Op(OpReply::Done));
         }
         let lost = written_in.0 != 0 && self.meta.incarnation() > written_in;
         if lost || self.meta.failed().is_some() {
-            return Some(Self::errno_answer(Errno::EIO));
+            return Attempt::Done(Self::errno_answer(Errno::EIO));
         }
         let index = self.last_index;
         let done = Answer::Op(OpReply::Done);
-        match self.answer_after_flush(task, index, done, true) {
-            Attempt::Done(answer) => Some(answer),
-            _ => None,
-        }
+        self.answer_after_flush(task, index, done, true)
     }
 
     /// Ends a client's wait for a file lock with EINTR.

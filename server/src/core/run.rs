@@ -145,8 +145,11 @@ impl<W: World> Core<W> {
                 }
             };
         }
-        if let Some(done) = self.control(task) {
-            return done;
+        if let Some(attempt) = self.control(task) {
+            return match attempt {
+                Attempt::Done(answer) => Some(answer),
+                _ => None,
+            };
         }
         loop {
             match self.attempt(task, data) {

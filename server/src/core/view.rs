@@ -193,13 +193,11 @@ impl<W: World> View<'_, W> {
 
     /// An inode that something else names, so that it must be there.
     pub fn inode_named(&mut self, ino: InodeId) -> OpResult<InodeRecord> {
-        match self.inode(ino)? {
-            Some(record) => Ok(record),
-            None => {
-                log::error!("inode {ino} is named and not there");
-                Err(Errno::EIO.into())
-            }
+        if let Some(record) = self.inode(ino)? {
+            return Ok(record);
         }
+        log::error!("inode {ino} is named and not there");
+        Err(Errno::EIO.into())
     }
 
     /// Visits the keys of this shard in `from..until`. Own changes are not seen.
@@ -301,13 +299,11 @@ impl<W: World> View<'_, W> {
             let next = self.meta.next_sequence(partition).ok_or(Halt::Room)?;
             return Ok(InodeId::new(partition, next));
         }
-        match self.memo.allocated(partition) {
-            Some(ino) => Ok(ino),
-            None => {
-                self.needs.push(Need::Inode(partition));
-                Err(Halt::Need)
-            }
+        if let Some(ino) = self.memo.allocated(partition) {
+            return Ok(ino);
         }
+        self.needs.push(Need::Inode(partition));
+        Err(Halt::Need)
     }
 
     /// Holds a key of this shard until the operation is over: nobody else changes it meanwhile.

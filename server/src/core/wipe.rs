@@ -102,12 +102,12 @@ impl<W: World> Core<W> {
         let mut writes = Vec::new();
         for (key, value) in &found {
             if writes.len() >= STEP_KEYS {
-                after = key.clone();
+                after.clone_from(key);
                 break;
             }
             let whole = self.wipe_record(&progress, key, value, &mut writes);
             if !whole {
-                after = key.clone();
+                after.clone_from(key);
                 break;
             }
         }

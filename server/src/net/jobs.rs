@@ -68,7 +68,7 @@ impl<W: World> Jobs<W> {
         let flusher = thread::Builder::new().name("flush".into()).spawn(move || {
             to_flush
                 .iter()
-                .for_each(|job| flush_inbox.put(Done::Flush(job.run())))
+                .for_each(|job| flush_inbox.put(Done::Flush(job.run())));
         })?;
         let committer = thread::Builder::new()
             .name("commit".into())

@@ -74,13 +74,12 @@ pub fn cut<V: World>(v: &mut View<V>, range: &Cut) -> OpResult<bool> {
         let lo = range.from.saturating_sub(start) as u32;
         let hi = (range.until - start).min(size) as u32;
         let at = (partition, ino, index);
-        if lo == 0 && hi >= record.end() {
+        let end = record.end();
+        if lo == 0 && hi >= end {
             v.drop_chunk(at, record);
-        } else if lo >= record.end() {
-            continue;
-        } else if hi >= record.end() {
+        } else if lo < end && hi >= end {
             v.shorten_chunk(at, &record, lo, range.how)?;
-        } else {
+        } else if lo < end {
             v.punch_chunk(at, &record, lo..hi, range.how)?;
         }
     }
