@@ -31,6 +31,12 @@ impl NodePlace {
         state_file::read(&self.runtime, manager)
     }
 
+    /// Keeps the state for when the manager is away.
+    pub fn keep_state(&self, manager: &str, state: &ClusterState) {
+        // Without a copy only that is lost.
+        let _ = state_file::write(&self.runtime, manager, state);
+    }
+
     pub fn path(&self) -> String {
         String::from_utf8_lossy(self.runtime.path()).into_owned()
     }

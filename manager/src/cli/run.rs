@@ -44,7 +44,10 @@ pub fn run(args: Run) -> Result<u8, Fail> {
     let url = args.manager.url()?.to_string();
     let place = NodePlace::find()?;
     let state = match args.manager.state() {
-        Ok(state) => state,
+        Ok(state) => {
+            place.keep_state(&url, &state);
+            state
+        }
         Err(fail) => place.last_state(&url).ok_or(fail)?,
     };
     let volume = choose_volume(&state, args.volume)?;

@@ -38,7 +38,13 @@ impl Daemon {
         self.state.join(&self.name)
     }
 
+    /// Written by the daemon when it serves; its absence means "not yet".
     pub fn ready_path(&self) -> PathBuf {
+        self.state.join(format!("run/{}.ready", self.name))
+    }
+
+    /// The last address, kept while the daemon does not run and when a start fails.
+    fn url_path(&self) -> PathBuf {
         self.state.join(format!("run/{}.url", self.name))
     }
 
@@ -68,8 +74,7 @@ impl Daemon {
 
     /// Where it listens, or listened last.
     pub fn url(&self) -> Option<String> {
-        let text = fs::read_to_string(self.ready_path()).ok()?;
-        Some(text.trim().to_owned()).filter(|url| !url.is_empty())
+        read_url(&self.url_path())
     }
 
     /// Starts the process, in a session of its own; [`Starting::wait`] tells when it serves.
@@ -124,6 +129,11 @@ impl Daemon {
     }
 }
 
+fn read_url(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.trim().to_owned()).filter(|url| !url.is_empty())
+}
+
 /// A daemon between its start and the moment it serves.
 pub struct Starting<'a> {
     daemon: &'a Daemon,
@@ -136,7 +146,10 @@ impl Starting<'_> {
     pub fn wait(&self, caught: &mut Caught) -> Result<String, Fail> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            if let Some(url) = self.daemon.url() {
+            if let Some(url) = read_url(&self.daemon.ready_path()) {
+                let path = self.daemon.url_path();
+                fs::write(&path, format!("{url}\n"))
+                    .map_err(|e| format!("{}: {e}", path.display()))?;
                 return Ok(url);
             }
             if !self.record.is_alive() {

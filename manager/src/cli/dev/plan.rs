@@ -5,7 +5,8 @@
 //! STATE/lock                held while a verb changes something
 //! STATE/manager.toml, server-0.toml …   the daemons' configuration
 //! STATE/manager/, server-0/ …           their data
-//! STATE/run/NAME.json, NAME.url         who runs, and where it listens
+//! STATE/run/NAME.json, NAME.url         who runs, and where it listens or did last
+//! STATE/run/NAME.ready                  made by a daemon when it serves
 //! STATE/log/NAME.log
 //! STATE/srv.pids, cli.pids  pids of manager and servers, and of the keeper, blank-separated
 //! ```

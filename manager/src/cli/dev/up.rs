@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// How long servers may take to be known to the manager.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(20);
+/// How long servers may take to find their manager again.
+const RETURN_PATIENCE: Duration = Duration::from_secs(3);
 /// Patience with one answer of the manager, in ms.
 const ANSWER_MS: u32 = 5_000;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -99,14 +101,12 @@ fn start_missing(
 ) -> Result<String, Fail> {
     let manager = Daemon::new(&state.dir, "manager");
     if manager.process().is_none() {
-        write_manager_config(&manager)?;
+        write_manager_config(&manager, &running_servers(state, plan))?;
         started.push(manager.name.clone());
         manager.start()?.wait(caught)?;
     }
     let url = state.manager_url()?;
-    let servers: Vec<Daemon> = (0..plan.servers)
-        .map(|i| Daemon::new(&state.dir, &format!("server-{i}")))
-        .collect();
+    let servers = servers(state, plan);
     let began = Instant::now();
     let mut starting = Vec::new();
     for (i, server) in servers.iter().enumerate() {
@@ -120,8 +120,11 @@ fn start_missing(
         server.wait(caught)?;
     }
     let fresh: Vec<&str> = started.iter().map(String::as_str).collect();
-    wait_healthy(&url, &servers, &fresh, began, caught)?;
+    wait_healthy(&url, &servers, &fresh, began, HEALTH_PATIENCE, caught)?;
     create_volume(&url, plan)?;
+    if let ManagerReply::State(Some(known)) = ask(&url, &ManagerRequest::State { known: 0 })? {
+        NodePlace::find()?.keep_state(&url, &known);
+    }
     Ok(url)
 }
 
@@ -131,19 +134,36 @@ pub fn start_one(state: &State, plan: &Plan, name: &str, caught: &mut Caught) ->
     let began = Instant::now();
     match name.strip_prefix("server-").and_then(|i| i.parse().ok()) {
         None => {
-            write_manager_config(&daemon)?;
-            daemon.start()?.wait(caught)?;
+            let servers = running_servers(state, plan);
+            write_manager_config(&daemon, &servers)?;
+            let url = daemon.start()?.wait(caught)?;
+            // They come back by themselves; waiting only spares the caller to see them silent.
+            let names: Vec<&str> = servers.iter().map(|s| s.name.as_str()).collect();
+            let back = wait_healthy(&url, &servers, &names, began, RETURN_PATIENCE, caught);
+            if back.is_err() {
+                caught.check()?;
+            }
         }
         Some(index) => {
             let url = state.manager_url()?;
             write_server_config(&daemon, plan, index, &url)?;
             daemon.start()?.wait(caught)?;
             if Daemon::new(&state.dir, "manager").process().is_some() {
-                wait_healthy(&url, &[daemon], &[name], began, caught)?;
+                wait_healthy(&url, &[daemon], &[name], began, HEALTH_PATIENCE, caught)?;
             }
         }
     }
     Ok(())
+}
+
+fn servers(state: &State, plan: &Plan) -> Vec<Daemon> {
+    let names = (0..plan.servers).map(|i| format!("server-{i}"));
+    names.map(|name| Daemon::new(&state.dir, &name)).collect()
+}
+
+fn running_servers(state: &State, plan: &Plan) -> Vec<Daemon> {
+    let all = servers(state, plan).into_iter();
+    all.filter(|server| server.process().is_some()).collect()
 }
 
 /// The address that a daemon had, if it is free, so that those who know it find it again.
@@ -155,11 +175,16 @@ fn listen_again(daemon: &Daemon) -> String {
     }
 }
 
-fn write_manager_config(daemon: &Daemon) -> Result<(), Fail> {
+/// Servers that run look for their manager where it was: then it comes back there or not at all.
+fn write_manager_config(daemon: &Daemon, running: &[Daemon]) -> Result<(), Fail> {
+    let listen = match daemon.url() {
+        Some(url) if !running.is_empty() => url,
+        _ => listen_again(daemon),
+    };
     write_config(
         daemon,
         &ManagerConfig {
-            listen: &listen_again(daemon),
+            listen: &listen,
             state_dir: daemon.data_dir(),
             ready_file: daemon.ready_path(),
         },
@@ -196,9 +221,10 @@ fn wait_healthy(
     servers: &[Daemon],
     fresh: &[&str],
     began: Instant,
+    patience: Duration,
     caught: &mut Caught,
 ) -> Result<(), Fail> {
-    let deadline = began + HEALTH_PATIENCE;
+    let deadline = began + patience;
     loop {
         let known = match ask(manager, &ManagerRequest::Servers)? {
             ManagerReply::Servers(known, _) => known,

@@ -6,15 +6,19 @@ use crate::cli::node::NodePlace;
 use crate::cli::run::choose_volume;
 use sealfs_client::{At, Client, Config, Failure, FileRef, Identity, IoVec, IoVecMut};
 use sealfs_protocol::attr::{Attr, SetAttr};
+use sealfs_protocol::limits::SESSION_LEASE_MS;
 use sealfs_protocol::message::{Credentials, DirEntry};
 use sealfs_protocol::{Errno, OpenId};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// One page of a directory, in bytes.
 const PAGE_BYTES: u32 = 256 << 10;
 /// Most bytes handed to the client at once: several chunks, so that servers work side by side.
 pub const BUFFER_BYTES: usize = 8 << 20;
+/// How often the session is renewed; a third of its lease.
+const RENEWAL_INTERVAL: Duration = Duration::from_millis(SESSION_LEASE_MS as u64 / 3);
 const O_RDONLY: u32 = 0;
 const O_WRONLY: u32 = 1;
 const O_CREAT: u32 = 0o100;
@@ -26,6 +30,7 @@ pub struct Remote {
     opens: Arc<AtomicU64>,
     /// As shown in messages: `main:/`.
     root: String,
+    renewed: Arc<Mutex<Instant>>,
 }
 
 impl Remote {
@@ -58,6 +63,7 @@ impl Remote {
             client,
             opens: Arc::new(AtomicU64::new(1)),
             root: format!("{volume}:/"),
+            renewed: Arc::new(Mutex::new(Instant::now())),
         })
     }
 
@@ -66,7 +72,18 @@ impl Remote {
         format!("{}{}", self.root, String::from_utf8_lossy(path))
     }
 
+    /// No keeper watches this command, so it renews its own session now and then.
+    fn keep_session(&self) {
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        if renewed.elapsed() >= RENEWAL_INTERVAL {
+            // If it fails, so will what follows, and that tells.
+            let _ = self.client.renew_session(self.client.identity().session);
+            *renewed = Instant::now();
+        }
+    }
+
     fn at<'a>(&self, path: &'a [u8]) -> At<'a> {
+        self.keep_session();
         At {
             base: self.client.root(),
             path,
@@ -216,6 +233,7 @@ pub struct RemoteFile {
 impl RemoteFile {
     /// Reads on; 0 at the end.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Fail> {
+        self.remote.keep_session();
         let done = self
             .remote
             .client
@@ -227,6 +245,7 @@ impl RemoteFile {
 
     pub fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Fail> {
         while !bytes.is_empty() {
+            self.remote.keep_session();
             let done = self
                 .remote
                 .client
