@@ -7,8 +7,13 @@
 //! happened in the middle of it: there is no state in which it is held.
 //!
 //! # Safety
-//! Blocks come from anonymous memory that belongs to nobody else; a free block's first word is the
+//! Every block is aligned to 16 bytes at least, so its first word is a `u64`. Blocks come from anonymous memory that belongs to nobody else; a free block's first word is the
 //! link to the next.
+
+#![allow(
+    clippy::cast_ptr_alignment,
+    reason = "every block is aligned to 16 bytes at least"
+)]
 
 use crate::sys;
 use core::alloc::{GlobalAlloc, Layout};

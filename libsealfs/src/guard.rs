@@ -266,8 +266,4 @@ impl UserRange {
     pub fn len(self) -> usize {
         self.bytes
     }
-
-    pub fn is_empty(self) -> bool {
-        self.bytes == 0
-    }
 }

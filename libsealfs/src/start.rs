@@ -12,11 +12,8 @@ use crate::patch::{self, Mode, class};
 use crate::{interpose, sync, sys, table};
 use core::ffi::{CStr, c_char, c_int};
 
-/// The environment and arguments as the process was started with.
-#[derive(Clone, Copy)]
+/// The environment as the process was started with.
 pub struct StartEnv {
-    pub argc: c_int,
-    pub argv: *const *const c_char,
     pub envp: *const *const c_char,
 }
 
@@ -89,8 +86,8 @@ impl StartEnv {
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = constructor;
 
-extern "C" fn constructor(argc: c_int, argv: *const *const c_char, envp: *const *const c_char) {
-    let env = StartEnv { argc, argv, envp };
+extern "C" fn constructor(_: c_int, _: *const *const c_char, envp: *const *const c_char) {
+    let env = StartEnv { envp };
     let mount = env.get(b"SEALFS_MOUNT").filter(|mount| !mount.is_empty());
     if let Some(mount) = mount
         && !env.privileged()
@@ -112,9 +109,11 @@ fn start(env: &StartEnv, mount: &[u8]) {
         return;
     }
     std::panic::set_hook(Box::new(|panic| {
-        log::say(Level::Error, format_args!("bug: {panic}"))
+        log::say(Level::Error, format_args!("bug: {panic}"));
     }));
     sync::start();
+    // Asked now, because a child that shares our memory must not be the first to ask.
+    sync::pid();
     if let Err(trouble) = patch::start(env) {
         let mode = match patch::mode() {
             Mode::Partial => "partly active (SEALFS_PARTIAL)",

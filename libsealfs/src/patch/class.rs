@@ -126,10 +126,3 @@ pub fn mount() -> &'static [u8] {
 /// True once the program has put itself under seccomp: from then on no system call is issued that
 /// the program did not ask for, unless the call is ours.
 pub static SECCOMPED: AtomicBool = AtomicBool::new(false);
-
-/// The descriptor's byte; numbers beyond the map are unknown.
-pub fn fd_class(fd: usize) -> u8 {
-    FD_CLASS
-        .get(fd)
-        .map_or(FD_UNKNOWN, |byte| byte.load(Relaxed))
-}

@@ -37,7 +37,7 @@ static SAVED: AtomicU32 = AtomicU32::new(0);
 
 /// SSE, AVX, opmask, the upper halves of ZMM0-15, ZMM16-31. (x87, tiles and keys are not touched by
 /// anything that is called from here.)
-const SAVED_WANTED: u64 = 0b1110_0110;
+const SAVED_WANTED: u32 = 0b1110_0110;
 
 /// Finds out how vector registers are saved on this processor.
 pub fn start() {
@@ -46,13 +46,13 @@ pub fn start() {
     if leaf.ecx & OSXSAVE == 0 {
         return;
     }
-    let (low, _high): (u32, u32);
+    let low: u32;
     // SAFETY: OSXSAVE says that xgetbv may be used.
     unsafe {
-        core::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") _high,
+        core::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") _,
             options(nomem, nostack, preserves_flags));
     }
-    SAVED.store(u64::from(low) as u32 & SAVED_WANTED as u32, Relaxed);
+    SAVED.store(low & SAVED_WANTED, Relaxed);
 }
 
 /// Where to go on when the path scan faulted at `at`: the kernel is asked, and says `EFAULT`.

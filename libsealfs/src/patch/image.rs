@@ -167,57 +167,18 @@ impl Ready {
         self.footer.stub_bytes as usize
     }
 
-    fn map(&self, at: usize, bytes: usize, flags: i32, offset: u64) -> Result<(), Trouble> {
-        let protection = (libc::PROT_READ | libc::PROT_EXEC) as usize;
-        let flags = (libc::MAP_PRIVATE | flags) as usize;
-        let number = libc::SYS_mmap as usize;
-        // SAFETY: either the place is free (NOREPLACE), or it is the object's own text.
-        let got = unsafe {
-            sys::syscall6(
-                number,
-                at,
-                bytes,
-                protection,
-                flags,
-                self.file.0,
-                offset as usize,
-            )
-        };
-        match sys::check(got) {
-            Ok(got) if got == at => Ok(()),
-            Err(libc::EEXIST) => Err(Trouble::Place),
-            _ => Err(Trouble::Refused),
-        }
-    }
-
     /// Maps stubs and pointer page, which nobody jumps to yet.
     fn place(&self) -> Result<(), Trouble> {
         let (at, bytes) = (self.stubs(), self.stub_bytes());
-        self.map(
-            at,
-            bytes,
-            libc::MAP_FIXED_NOREPLACE,
-            self.footer.stub_offset,
-        )?;
+        let executable = libc::PROT_READ | libc::PROT_EXEC;
+        let stubs = (self.file.0, self.footer.stub_offset);
+        map_free(at, bytes, executable, libc::MAP_PRIVATE, stubs)?;
         let page = at + bytes;
-        let protection = (libc::PROT_READ | libc::PROT_WRITE) as usize;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-        let number = libc::SYS_mmap as usize;
-        // SAFETY: a fresh page at a place that must be free.
-        let got = unsafe {
-            sys::syscall6(
-                number,
-                page,
-                PAGE_BYTES,
-                protection,
-                flags as usize,
-                usize::MAX,
-                0,
-            )
-        };
-        if sys::check(got) != Ok(page) {
-            self.remove();
-            return Err(Trouble::Place);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let writable = libc::PROT_READ | libc::PROT_WRITE;
+        if let Err(trouble) = map_free(page, PAGE_BYTES, writable, flags, (usize::MAX, 0)) {
+            unmap(at, bytes);
+            return Err(trouble);
         }
         // SAFETY: the page is ours and writable; its layout is the format's.
         unsafe {
@@ -225,18 +186,17 @@ impl Ready {
             let classes = class::NUMBER_CLASS.as_ptr();
             core::ptr::copy_nonoverlapping(classes, page, format::CLASS_BYTES);
             let entry = entry::sealfs_entry as *const () as usize;
-            page.add(format::ENTRY_AT).cast::<usize>().write(entry);
+            page.add(format::ENTRY_AT)
+                .copy_from_nonoverlapping(entry.to_ne_bytes().as_ptr(), 8);
+            let map = class::FD_CLASS.as_ptr() as usize;
             page.add(format::FD_MAP_AT)
-                .cast::<usize>()
-                .write(class::FD_CLASS.as_ptr() as usize);
+                .copy_from_nonoverlapping(map.to_ne_bytes().as_ptr(), 8);
         }
         Ok(())
     }
 
     fn remove(&self) {
-        let bytes = self.stub_bytes() + PAGE_BYTES;
-        // SAFETY: stubs and page, which nobody jumps to.
-        let _ = unsafe { sys::syscall3(libc::SYS_munmap as usize, self.stubs(), bytes, 0) };
+        unmap(self.stubs(), self.stub_bytes() + PAGE_BYTES);
     }
 
     /// Makes every call through the stubs native.
@@ -249,13 +209,56 @@ impl Ready {
     /// Replaces the text.
     fn switch(&self) -> Result<(), Trouble> {
         let at = self.base + self.footer.text_address as usize;
-        self.map(
-            at,
-            self.footer.text_bytes as usize,
-            libc::MAP_FIXED,
-            self.footer.text_offset,
-        )
+        let bytes = self.footer.text_bytes as usize;
+        let protection = libc::PROT_READ | libc::PROT_EXEC;
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+        let text = (self.file.0, self.footer.text_offset);
+        let got = map(at, bytes, protection, flags, text);
+        got.map(|_| ()).ok_or(Trouble::Refused)
     }
+}
+
+/// A descriptor and an offset in it.
+type Source = (usize, u64);
+
+fn map(at: usize, bytes: usize, protection: i32, flags: i32, from: Source) -> Option<usize> {
+    let (number, fd, offset) = (libc::SYS_mmap as usize, from.0, from.1 as usize);
+    // SAFETY: either the address is a wish, or it is the object's own text.
+    let got = unsafe {
+        sys::syscall6(
+            number,
+            at,
+            bytes,
+            protection as usize,
+            flags as usize,
+            fd,
+            offset,
+        )
+    };
+    sys::check(got).ok()
+}
+
+/// Maps at an address if that is free. (The address is a wish, checked afterwards: the flag that
+/// would insist is unknown to older kernels and to valgrind.)
+fn map_free(
+    at: usize,
+    bytes: usize,
+    protection: i32,
+    flags: i32,
+    from: Source,
+) -> Result<(), Trouble> {
+    let got = map(at, bytes, protection, flags, from).ok_or(Trouble::Refused)?;
+    if got != at {
+        unmap(got, bytes);
+        return Err(Trouble::Place);
+    }
+    Ok(())
+}
+
+/// Takes away what `map_free` made and nobody uses.
+fn unmap(at: usize, bytes: usize) {
+    // SAFETY: our own mapping.
+    let _ = unsafe { sys::syscall3(libc::SYS_munmap as usize, at, bytes, 0) };
 }
 
 const _: () = {

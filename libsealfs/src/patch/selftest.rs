@@ -25,8 +25,15 @@ pub fn answer(call: &mut Call) -> Route {
         };
         return Route::Native;
     }
-    let boxed = vec![a as f64; 64].into_boxed_slice();
-    let mean = boxed.iter().sum::<f64>() / boxed.len() as f64;
+    let copies = vec![a; 64].into_boxed_slice();
+    let total = copies
+        .iter()
+        .fold(0_usize, |sum, copy| sum.wrapping_add(*copy));
+    let same = total == a.wrapping_mul(copies.len());
     *SUM.lock() += 1;
-    Route::Done((mean as usize).wrapping_add(b) as isize)
+    Route::Done(if same {
+        a.wrapping_add(b) as isize
+    } else {
+        -libc::EIO as isize
+    })
 }
