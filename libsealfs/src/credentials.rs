@@ -8,6 +8,7 @@ use core::sync::atomic::{
     AtomicBool, AtomicPtr,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
+use sealfs_client::node::Runtime;
 use sealfs_protocol::message::Credentials;
 
 /// A set*id call was seen.
@@ -25,11 +26,36 @@ pub fn current() -> Credentials {
 }
 
 fn read() -> Credentials {
-    let (users, groups) = kernel::ids();
+    let (uid, gid) = kernel::file_ids();
     Credentials {
-        uid: users[1],
-        gid: groups[1],
+        uid,
+        gid,
         groups: kernel::groups(),
+    }
+}
+
+/// Puts the thread's own identity for files back when it goes.
+pub struct AsOwner(Option<u32>);
+
+/// The thread acts as the owner of the runtime directory for as long as this lives, where the
+/// program has changed its identity since and the kernel allows to change it back.
+pub fn as_owner(runtime: &Runtime) -> AsOwner {
+    if !CHANGED.load(Relaxed) {
+        return AsOwner(None);
+    }
+    let now = kernel::file_ids().0;
+    if now == runtime.uid() {
+        return AsOwner(None);
+    }
+    kernel::set_file_user(runtime.uid());
+    AsOwner(Some(now))
+}
+
+impl Drop for AsOwner {
+    fn drop(&mut self) {
+        if let Some(own) = self.0 {
+            kernel::set_file_user(own);
+        }
     }
 }
 

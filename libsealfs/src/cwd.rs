@@ -6,11 +6,12 @@
 
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::class::{CWD_SPECIAL, TOUCHED};
-use crate::{fds, fdtable, path, process};
+use crate::{credentials, fds, fdtable, path, process};
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
+use sealfs_client::At;
 use sealfs_client::node::placeholder::{self, Kind};
 use sealfs_protocol::{Errno, InodeId};
 
@@ -25,6 +26,9 @@ pub enum Cwd {
 
 /// What is remembered: 0 unknown, 1 theirs, 2 above, else the inode number (they are larger).
 static KNOWN: AtomicU64 = AtomicU64::new(UNKNOWN);
+/// The directory last entered, and its parent then; 0 is none.
+static PARENT_OF: AtomicU64 = AtomicU64::new(0);
+static PARENT: AtomicU64 = AtomicU64::new(0);
 const UNKNOWN: u64 = 0;
 const THEIRS: u64 = 1;
 const ABOVE: u64 = 2;
@@ -88,14 +92,29 @@ pub fn forget() {
 }
 
 /// Makes the directory `ino` of the volume the working directory.
-pub fn enter(ino: InodeId) -> Result<(), Errno> {
+///
+/// `parent` is its parent if the caller knows: a removed directory's `..` still leads there.
+pub fn enter(ino: InodeId, parent: Option<InodeId>) -> Result<(), Errno> {
+    let up = At {
+        base: ino,
+        path: b"..",
+    };
+    let parent = match parent {
+        Some(parent) => Some(parent),
+        None if ino == process::root()? => None,
+        None => process::client()?.stat(up, false).ok().map(|attr| attr.ino),
+    };
     let node = process::node()?;
+    let owner = credentials::as_owner(node.runtime);
     let shadow = placeholder::make_cwd(node.runtime, &node.arena, ino, MOUNT_INDEX, true)? as u32;
     forget();
     let moved = kernel::fchdir(shadow);
+    drop(owner);
     kernel::close(shadow);
     moved?;
     if !fdtable::is_frozen() {
+        PARENT.store(parent.map_or(0, |parent| parent.0), Relaxed);
+        PARENT_OF.store(ino.0, Release);
         let _ = KNOWN.compare_exchange(UNKNOWN, ino.0, AcqRel, Relaxed);
         TOUCHED.store(true, Relaxed);
     }
@@ -105,4 +124,12 @@ pub fn enter(ino: InodeId) -> Result<(), Errno> {
 /// The absolute path of a directory of the volume.
 pub fn path_of(ino: InodeId) -> Result<Vec<u8>, Errno> {
     process::client()?.directory_path(ino)
+}
+
+/// The parent that directory `ino` had when it became the working directory, if it is the one.
+pub fn parent_of(ino: InodeId) -> Option<InodeId> {
+    if PARENT_OF.load(Acquire) != ino.0 {
+        return None;
+    }
+    Some(InodeId(PARENT.load(Relaxed))).filter(|parent| parent.0 != 0)
 }

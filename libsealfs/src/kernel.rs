@@ -191,6 +191,20 @@ pub fn ids() -> ([u32; 3], [u32; 3]) {
     (users, groups)
 }
 
+/// User and group by which the calling thread's file accesses are judged (setfsuid(2)).
+pub fn file_ids() -> (u32, u32) {
+    // An id that does not exist changes nothing and returns what is set.
+    const ASK: usize = u32::MAX as usize;
+    let user = call(libc::SYS_setfsuid, [ASK, 0, 0, 0, 0, 0]).unwrap_or(ASK);
+    let group = call(libc::SYS_setfsgid, [ASK, 0, 0, 0, 0, 0]).unwrap_or(ASK);
+    (user as u32, group as u32)
+}
+
+/// Sets that user, if the thread may.
+pub fn set_file_user(user: u32) {
+    let _ = call(libc::SYS_setfsuid, [user as usize, 0, 0, 0, 0, 0]);
+}
+
 /// Supplementary groups of the calling thread.
 pub fn groups() -> Vec<u32> {
     let count = call(libc::SYS_getgroups, [0; 6]).unwrap_or(0);

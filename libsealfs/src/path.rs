@@ -90,6 +90,16 @@ pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     path
 }
 
+/// The last component and what stands before it; `None` for a path of slashes only.
+pub fn split_last(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = path.iter().rposition(|b| *b != b'/')? + 1;
+    let start = path[..end]
+        .iter()
+        .rposition(|b| *b == b'/')
+        .map_or(0, |at| at + 1);
+    Some((&path[..start], &path[start..end]))
+}
+
 /// Something of this process that a path under `/proc` or `/dev` stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Magic {
@@ -227,5 +237,12 @@ mod tests {
         ] {
             assert_eq!(magic(other, 77), None);
         }
+    }
+
+    #[test]
+    fn the_last_name_is_found_behind_slashes() {
+        assert_eq!(split_last(b"a/b//"), Some((&b"a/"[..], &b"b"[..])));
+        assert_eq!(split_last(b"b"), Some((&b""[..], &b"b"[..])));
+        assert_eq!(split_last(b"//"), None);
     }
 }

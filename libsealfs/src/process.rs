@@ -84,6 +84,8 @@ static RUNTIME: AtomicPtr<Runtime> = AtomicPtr::new(core::ptr::null_mut());
 static NODE: AtomicPtr<Node> = AtomicPtr::new(core::ptr::null_mut());
 /// The last client made in this memory: a forked child closes its sockets.
 static LAST_CLIENT: AtomicPtr<Connected> = AtomicPtr::new(core::ptr::null_mut());
+/// The number under which this process, or the one it was forked from, was registered.
+static LAST_ME: AtomicU32 = AtomicU32::new(0);
 static MAKING: Mutex<()> = Mutex::const_new(RAW, ());
 const RAW: sync::RawMutex = <sync::RawMutex as lock_api::RawMutex>::INIT;
 static UMASK: AtomicU32 = AtomicU32::new(0o022);
@@ -269,7 +271,8 @@ pub fn runtime() -> Result<&'static Runtime, Errno> {
     Ok(runtime)
 }
 
-fn known_node() -> Option<&'static Node> {
+/// Runtime directory and arena if they are known, without registering anybody.
+pub fn known_node() -> Option<&'static Node> {
     // SAFETY: set from a leaked box, never freed.
     unsafe { NODE.load(Acquire).as_ref() }
 }
@@ -290,6 +293,15 @@ pub fn me() -> Result<ProcessIndex, Errno> {
     Ok(state()?.registration.index)
 }
 
+/// This process's number, or that of its nearest registered ancestor: enough to try whether a
+/// description has a holder left, which a child does when it ends without ever having used us.
+pub fn me_or_ancestor() -> Option<ProcessIndex> {
+    match LAST_ME.load(Relaxed) {
+        0 => None,
+        index => Some(ProcessIndex(index)),
+    }
+}
+
 fn known_state() -> Option<&'static State> {
     // SAFETY: the word is zero or a leaked box of this process.
     unsafe { (sync::word(Word::State).load(Acquire) as *const State).as_ref() }
@@ -306,7 +318,9 @@ fn state() -> Result<&'static State, Errno> {
     if let Some(state) = known_state() {
         return Ok(state);
     }
+    let _owner = credentials::as_owner(runtime);
     let registration = register(runtime)?;
+    LAST_ME.store(registration.index.0, Relaxed);
     announce(runtime, &registration);
     let state = Box::leak(Box::new(State {
         registration,
@@ -379,7 +393,6 @@ impl Drop for ClientRef {
             for socket in client.sockets() {
                 fdtable::remove_internal(socket as u32);
             }
-            client.close_inherited();
         }
     }
 }

@@ -8,10 +8,10 @@ use super::{Ctx, is_missing, user};
 use crate::cwd::{self, Cwd};
 use crate::fds::{self, Fd};
 use crate::kernel::{AT_FDCWD, CPath};
-use crate::process;
 use crate::process::ClientRef;
 use crate::route::{self, Answer, Bypass, Outcome, Place, Target, theirs};
-use sealfs_client::Failure;
+use crate::{path, process};
+use sealfs_client::{At, Failure};
 use sealfs_protocol::Errno;
 use sealfs_protocol::limits::SYMLINKS_MAX;
 
@@ -119,6 +119,19 @@ pub fn run_from(
         let client = process::client()?;
         match ours(&client, &place) {
             Ok(value) => return Ok(Outcome::Ours(value as isize)),
+            Err(Failure::Errno(errno @ (Errno::ENOENT | Errno::ESTALE))) => {
+                match above_removed(&client, &place) {
+                    Some(above) => target = Target::Ours(above),
+                    // A starting directory that was removed has no entries.
+                    None => {
+                        return Err(if errno == Errno::ESTALE {
+                            Errno::ENOENT
+                        } else {
+                            errno
+                        });
+                    }
+                }
+            }
             Err(Failure::Errno(errno)) => return Err(errno),
             Err(Failure::Outside(local)) => match outside(ctx, arg, &local)? {
                 Next::Said(said) => return Ok(Outcome::Ours(said)),
@@ -127,6 +140,21 @@ pub fn run_from(
         }
     }
     Err(Errno::ELOOP)
+}
+
+/// A path that goes up from a working directory which was removed: its `..` leads to where it was.
+fn above_removed(client: &ClientRef, place: &Place) -> Option<Place> {
+    let (first, rest) = path::split_first(&place.path);
+    let parent = cwd::parent_of(place.base).filter(|_| first == b"..")?;
+    let itself = At {
+        base: place.base,
+        path: b".",
+    };
+    if client.stat(itself, false).is_ok() {
+        return None;
+    }
+    let rest = if rest.is_empty() { b"." } else { rest };
+    Some(Place::below(parent, rest))
 }
 
 /// What the kernel's tree had to say.

@@ -5,8 +5,8 @@ use super::rw::ours;
 use super::{Ctx, user};
 use crate::cwd::{self, Cwd};
 use crate::fds::{self, Fd};
-use crate::process;
 use crate::route::{Answer, Bypass, Outcome, Target, done, theirs, value};
+use crate::{path, process};
 use sealfs_client::{At, Failure};
 use sealfs_protocol::{Errno, InodeId};
 
@@ -24,11 +24,21 @@ pub fn chdir(ctx: &mut Ctx<'_>) -> Answer {
 
 fn into(ctx: &mut Ctx<'_>, arg: PathArg, target: Target) -> Answer {
     let answer = at::run_from(ctx, arg, target, &mut |client, place| {
-        let attr = client.access(place.at(), true, X_OK)?;
+        let attr = match client.access(place.at(), true, X_OK) {
+            // Whether it is a directory matters first.
+            Err(Failure::Errno(Errno::EACCES)) if !client.stat(place.at(), true)?.is_dir() => {
+                return Err(Errno::ENOTDIR.into());
+            }
+            other => other?,
+        };
         if !attr.is_dir() {
             return Err(Errno::ENOTDIR.into());
         }
-        cwd::enter(attr.ino)?;
+        let parent = match path::split_last(&place.path) {
+            Some((b"", name)) if name != b"." && name != b".." => Some(place.base),
+            _ => None,
+        };
+        cwd::enter(attr.ino, parent)?;
         Ok(0)
     });
     // A link in the volume may have led to a directory of the kernel's.
@@ -81,7 +91,7 @@ pub fn fchdir(ctx: &mut Ctx<'_>) -> Answer {
         Err(Failure::Errno(errno)) => return Err(errno),
         Err(Failure::Outside(_)) => return Err(Errno::EIO),
     }
-    cwd::enter(open.ino())?;
+    cwd::enter(open.ino(), None)?;
     done()
 }
 

@@ -4,6 +4,7 @@
 //! one that closes the last descriptor of a description, in whatever process, tells the server.
 
 use super::{Ctx, lock};
+use crate::credentials;
 use crate::fds::{self, Fd, Open};
 use crate::fdtable::{self, State};
 use crate::route::{Answer, Bypass, Outcome, done, theirs};
@@ -42,7 +43,7 @@ pub fn closed(open: &Open) {
 
 /// Tells the server of the close if no descriptor of the description is left in any process.
 fn release_if_last(slot: &Slot<'static>) {
-    let (Ok(node), Ok(me)) = (process::node(), process::me()) else {
+    let (Some(node), Some(me)) = (process::known_node(), process::me_or_ancestor()) else {
         return;
     };
     let file = FileRef {
@@ -50,6 +51,7 @@ fn release_if_last(slot: &Slot<'static>) {
         open: slot.open_id(),
     };
     let was_shared = slot.is_shared();
+    let _owner = credentials::as_owner(node.runtime);
     if !placeholder::last_closer(node.runtime, &node.arena, slot.id(), me) {
         return;
     }
@@ -72,10 +74,8 @@ fn release_if_last(slot: &Slot<'static>) {
 
 /// Slots whose close the client has not certainly sent yet, and the process that closed them.
 /// They are given back only afterwards: if we die before, the keeper sends it.
-static UNSENT: Mutex<(u32, VecDeque<SlotId>)> = Mutex::const_new(
-    <RawMutex as lock_api::RawMutex>::INIT,
-    (0, VecDeque::new()),
-);
+static UNSENT: Mutex<(u32, VecDeque<SlotId>)> =
+    Mutex::const_new(<RawMutex as lock_api::RawMutex>::INIT, (0, VecDeque::new()));
 /// More closes than the client ever defers.
 const UNSENT_MAX: usize = 256;
 
@@ -109,13 +109,13 @@ pub fn flush_closes() {
     }
 }
 
-/// The process ends: its descriptions that nobody shares are closed, locks of the process end with
-/// its client.
+/// The process ends: its descriptors of ours are closed now, so that locks which end with the last
+/// of them have ended when somebody learns that the process has. Record locks end with its client.
 pub fn close_all() {
     for number in fdtable::ours() {
-        if let Ok(Fd::Ours(open)) = fds::lookup(number)
-            && !open.slot.is_shared()
-        {
+        if let Ok(Fd::Ours(open)) = fds::lookup(number) {
+            fdtable::forget(number);
+            kernel::close(open.fd);
             release_if_last(&open.slot);
         }
     }

@@ -14,6 +14,7 @@
 
 use super::user::Spans;
 use super::{Ctx, native};
+use crate::credentials;
 use crate::fds::{self, Fd, Open};
 use crate::kernel;
 use crate::patch::call::Call;
@@ -75,6 +76,7 @@ pub fn memory_of(open: &Open) -> Result<Option<Memory>, Errno> {
 fn fetch(open: &Open, key: FileKey) -> Result<Memory, Errno> {
     let node = process::node()?;
     let file = open.file();
+    let _owner = credentials::as_owner(node.runtime);
     let mapped = keeper_link::map(node.runtime, key, file.open, process::deadline_ms())?;
     Ok(Memory { key, file, mapped })
 }
@@ -122,6 +124,7 @@ pub fn write_back(open: &Open) -> Result<(), Errno> {
     if node.arena.mapped(key).is_none() {
         return Ok(());
     }
+    let _owner = credentials::as_owner(node.runtime);
     keeper_link::write_back(node.runtime, key, process::deadline_ms())
 }
 

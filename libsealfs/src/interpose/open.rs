@@ -7,6 +7,7 @@
 
 use super::at::{self, PathArg};
 use super::{Ctx, node, user};
+use crate::credentials;
 use crate::fds::{self, Fd};
 use crate::fdtable::{self, State};
 use crate::kernel::{self, AT_FDCWD};
@@ -203,6 +204,7 @@ impl Claim {
         process::look_after_keeper(node);
         let id = node.arena.allocate(node.runtime, process::me()?, &init)?;
         let cloexec = flags & libc::O_CLOEXEC != 0;
+        let _owner = credentials::as_owner(node.runtime);
         match placeholder::open(node.runtime, &node.arena, id, cloexec) {
             Ok(fd) => Ok(Claim {
                 node,

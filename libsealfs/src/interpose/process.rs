@@ -70,8 +70,8 @@ pub fn share_all() -> Result<(), Errno> {
 /// exit_group(status): what others would have to clean up is done now.
 pub fn exit_group(_ctx: &mut Ctx<'_>) -> Answer {
     if !vfork::is_child() {
+        fd::close_all();
         if let Some(client) = process::known_client() {
-            fd::close_all();
             client.end();
         }
     }
