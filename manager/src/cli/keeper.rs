@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// How long a keeper may take to start or end.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may take to give back what programs that have ended left open.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Starts the keeper unless it runs; its pid.
@@ -64,10 +66,18 @@ pub fn end_if_idle() {
     let Some(arena) = existing_arena(&place) else {
         return;
     };
-    let is_used = arena.processes().any(|p| p.process.is_alive()) || arena.slots_in_use() > 0;
-    let Some(keeper) = keeper_link::keeper(&arena).filter(|_| !is_used) else {
+    let Some(keeper) = keeper_link::keeper(&arena) else {
         return;
     };
+    let deadline = Instant::now() + SWEEP_PATIENCE;
+    let is_needed = || arena.processes().any(|p| p.process.is_alive());
+    // What programs left behind it gives back first.
+    while !is_needed() && arena.slots_in_use() > 0 && Instant::now() < deadline {
+        std::thread::sleep(PAUSE);
+    }
+    if is_needed() || arena.slots_in_use() > 0 {
+        return;
+    }
     if let Ok(record) = ProcessRecord::of(keeper.pid.cast_signed(), Path::new("sealfs-keeper")) {
         record.signal(rustix::process::Signal::TERM);
         record.wait(PATIENCE);

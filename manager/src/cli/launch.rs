@@ -1,6 +1,7 @@
 //! Runs a program that sees the mount, and ends as it ends.
 
 use super::Fail;
+use super::coverage;
 use super::environment::Environment;
 use super::signals::Caught;
 use std::ffi::OsString;
@@ -30,6 +31,9 @@ pub fn launch(
     };
     child.args(&command[1..]);
     environment.apply(&mut child);
+    if let Some(why) = coverage::obstacle(program) {
+        eprintln!("sealfs: {why}");
+    }
     let mut child = child.spawn().map_err(|e| Fail {
         code: if e.kind() == ErrorKind::NotFound {
             NOT_FOUND

@@ -6,6 +6,7 @@
 //! neither written nor started anything.
 
 mod cluster;
+mod coverage;
 mod detach;
 mod dev;
 mod doctor;

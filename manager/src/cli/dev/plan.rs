@@ -19,7 +19,8 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use sealfs_protocol::manager::Durability;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -277,7 +278,13 @@ impl State {
             );
             return Err(text.into());
         }
-        fs::create_dir_all(dir).map_err(io)?;
+        // The stores hold what the permissions of the volume's files protect.
+        let mut private = DirBuilder::new();
+        private
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(io)?;
         let state = State::lock(dir)?;
         for name in ["run", "log"] {
             fs::create_dir_all(dir.join(name)).map_err(io)?;

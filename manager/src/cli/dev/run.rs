@@ -2,10 +2,10 @@
 
 use super::plan::{State, UpOptions};
 use super::{down, up};
-use crate::cli::Fail;
 use crate::cli::environment::Environment;
 use crate::cli::launch::launch;
 use crate::cli::signals::Caught;
+use crate::cli::{Fail, keeper};
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,6 +23,7 @@ pub fn run(args: Run) -> Result<u8, Fail> {
     let (dir, temporary) = place(&args.options)?;
     let mut caught = Caught::install()?;
     let up = up::up(&dir, &args.options, &mut caught)?;
+    keeper::start(&up.manager);
     super::write_pids(&up.state, &up.plan)?;
     let (plan, started) = (up.plan, up.started);
     let environment = Environment::new(&up.manager, &plan.volume, &plan.mount);
