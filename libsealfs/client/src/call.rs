@@ -10,6 +10,7 @@ use crate::config::FileRef;
 use crate::connect::{Connection, Greeting};
 use crate::part::{Answer, Part, Why};
 use crate::slots::Slot;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use sealfs_protocol::header::{FLAG_RETRY, Header, Kind};
 use sealfs_protocol::message::{Entry, Op, OpReply};
@@ -286,6 +287,7 @@ impl Shared {
             self.cluster.learn_ring(newer);
         }
         if greeted.forgotten {
+            self.connections.forgotten.fetch_add(1, Ordering::Relaxed);
             let ours = |f: &FileRef| ring.owner(f.ino.partition()).is_some_and(|o| o.id == shard);
             let open: Vec<FileRef> = self.files.lock().opens().filter(ours).collect();
             let header = Header {

@@ -9,6 +9,7 @@ use crate::config::{FileRef, Identity};
 use crate::credentials::CredentialSets;
 use crate::descriptors::Descriptors;
 use crate::hash::FixedState;
+use core::sync::atomic::AtomicU64;
 use sealfs_protocol::header::{Header, Kind};
 use sealfs_protocol::message::{Entry, FrameError, Hello, HelloReply, Op, Request, Who};
 use sealfs_protocol::ring::{Ring, ShardInfo};
@@ -50,6 +51,8 @@ impl Drop for Connection {
 pub(crate) struct Connections {
     list: Mutex<HashMap<ShardId, Arc<Connection>, FixedState>>,
     pub descriptors: Arc<Descriptors>,
+    /// Greetings by servers that knew nothing of us: new to us, or restarted.
+    pub forgotten: AtomicU64,
 }
 
 /// On whose behalf connections are made.

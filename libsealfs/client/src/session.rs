@@ -5,6 +5,7 @@ use crate::cluster::Cluster;
 use crate::config::{Config, ConnectError, Identity};
 use crate::connect::Role;
 use crate::walk::done;
+use core::sync::atomic::Ordering;
 use sealfs_protocol::hash::{client_home, session_home};
 use sealfs_protocol::message::{Credentials, Op};
 use sealfs_protocol::{ClientId, Errno, PartitionId, SessionId};
@@ -45,6 +46,12 @@ impl Client {
     pub fn end_client(&self, client: ClientId) -> Result<(), Errno> {
         let home = client_home(client, self.partitions());
         self.tell_home(home, Op::EndClient { client })
+    }
+
+    /// How often a server has greeted this client as unknown: after its restart, what only the keeper
+    /// knows to be open has to be reasserted.
+    pub fn times_forgotten(&self) -> u64 {
+        self.shared.connections.forgotten.load(Ordering::Relaxed)
     }
 
     /// The node session lives.
