@@ -5,7 +5,7 @@ use sealfs_protocol::{ClientId, Errno, InodeId, OpenId, SessionId, VolumeId};
 use std::sync::Arc;
 
 /// One open file description.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct File {
     pub ino: InodeId,
     pub open: OpenId,
@@ -19,6 +19,8 @@ pub trait Cluster: Send + Sync {
     fn close(&self, file: File) -> Result<(), Errno>;
     /// The description exists (still, or as one more of an inode that is open).
     fn reassert(&self, file: File) -> Result<(), Errno>;
+    /// Makes sure that every server still knows these descriptions: one that restarted is told.
+    fn keep_known(&self, files: &[File]) -> Result<(), Errno>;
     /// Size in bytes.
     fn size(&self, file: File) -> Result<u64, Errno>;
     fn read(&self, file: File, offset: u64, into: &mut [u8]) -> Result<usize, Errno>;
@@ -33,6 +35,8 @@ pub trait Clusters: Send + Sync {
         manager: ManagerIndex,
         volume: Option<VolumeId>,
     ) -> Result<Arc<dyn Cluster>, Errno>;
+    /// The session is another one: everything is reached anew.
+    fn begin_again(&self);
     /// Ends the keeper's own clients.
     fn end(&self);
 }

@@ -30,8 +30,6 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub enum Errand {
     Close(Remains),
     EndClient(Registered),
-    /// The cluster's state changed: a server may have lost its memory of open descriptions.
-    Reassert(ManagerIndex),
     /// Finish what is there and end the thread; with the session if nobody is left.
     Stop {
         end_session: bool,
@@ -133,7 +131,6 @@ impl Courier {
             }),
             Errand::EndClient(p) if p.is_ended || p.client.0 == 0 => Ok(()),
             Errand::EndClient(p) => self.clusters.get(p.manager, None)?.end_client(p.client),
-            Errand::Reassert(manager) => self.reassert(manager),
             Errand::Stop { .. } => Ok(()),
         }
     }
@@ -146,7 +143,7 @@ impl Courier {
         match errand {
             Errand::Close(remains) => self.node.arena.release(remains.id),
             Errand::EndClient(process) => self.forget(process.index),
-            Errand::Reassert(_) | Errand::Stop { .. } => {}
+            Errand::Stop { .. } => {}
         }
     }
 
@@ -154,40 +151,40 @@ impl Courier {
         self.node.arena.forget_process(index);
     }
 
-    fn reassert(&self, manager: ManagerIndex) -> Result<(), Errno> {
-        let cluster = self.clusters.get(manager, None)?;
-        for r in self.node.arena.live_descriptions() {
-            if r.manager == manager {
-                cluster.reassert(File {
-                    ino: r.ino,
-                    open: r.open,
-                })?;
-            }
-        }
-        Ok(())
-    }
-
     fn renew_if_due(&mut self) {
         if self.renewed.is_some_and(|at| at.elapsed() < RENEW_EVERY) {
             return;
         }
         self.renewed = Some(Instant::now());
-        // Also where nobody is at this moment: the session lives on, and the next process is in it.
-        let mut managers = self.node.managers_in_use();
-        managers.extend(&self.known);
-        for manager in managers {
-            let session = self.node.arena.session();
-            match self
-                .clusters
-                .get(manager, None)
-                .and_then(|c| c.renew(session))
-            {
+        for manager in self.node.managers_in_use() {
+            match self.renew(manager) {
                 Ok(()) => {
                     self.known.insert(manager);
                 }
+                Err(Errno::ESTALE) => self.begin_again(),
                 Err(e) => log::warn!("renewal of the session's lease: {e}"),
             }
         }
+    }
+
+    /// The session lives, and its descriptions are open: a server that restarted hears it in time.
+    fn renew(&self, manager: ManagerIndex) -> Result<(), Errno> {
+        let cluster = self.clusters.get(manager, None)?;
+        cluster.renew(self.node.arena.session())?;
+        cluster.keep_known(&self.node.descriptions(manager))
+    }
+
+    /// The servers have ended the session, because nobody renewed it in time (the node slept, the
+    /// network was cut): its locks are gone. Another begins, so that programs that start now work, and
+    /// takes over what is open.
+    fn begin_again(&mut self) {
+        log::error!("the servers ended this node's session: it was not renewed in time");
+        match self.node.arena.begin_session() {
+            Ok(_) => self.clusters.begin_again(),
+            Err(e) => log::error!("no new session: {e}"),
+        }
+        self.known.clear();
+        self.renewed = None;
     }
 
     fn stop(mut self, end_session: bool) {

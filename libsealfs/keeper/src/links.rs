@@ -13,7 +13,8 @@ use sealfs_client::{Client, Config, FileRef, Identity};
 use sealfs_protocol::message::Credentials;
 use sealfs_protocol::{ClientId, Errno, SessionId, VolumeId};
 use sealfs_transport::memory::{IoVec, IoVecMut};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longest time of one call for the session: it must not hold up a renewal for long, in ms.
@@ -28,7 +29,11 @@ pub struct Links {
     made: Mutex<HashMap<Key, Arc<Link>>>,
 }
 
-struct Link(Client);
+struct Link {
+    client: Client,
+    /// Of [`Client::times_forgotten`], when all descriptions were told last.
+    told_at: AtomicU64,
+}
 
 impl Links {
     pub fn new(node: Arc<Node>) -> Links {
@@ -62,7 +67,11 @@ impl Links {
             config.deadline_ms = SESSION_CALL_MS;
             Client::keeper(config, session, self.node.runtime.uid())
         };
-        client.map(Link).map_err(|e| {
+        let link = |client| Link {
+            client,
+            told_at: AtomicU64::new(0),
+        };
+        client.map(link).map_err(|e| {
             log::warn!("{e}");
             e.errno()
         })
@@ -85,11 +94,18 @@ impl Clusters for Links {
         Ok(link)
     }
 
+    fn begin_again(&self) {
+        self.made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     fn end(&self) {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         for ((_, volume), link) in &*made {
             if volume.is_some() {
-                link.0.end();
+                link.client.end();
             }
         }
     }
@@ -124,6 +140,14 @@ fn identity(session: SessionId) -> Result<Identity, Errno> {
     })
 }
 
+/// A file that is gone is no reason to stop telling of others; a server that is away is.
+fn tolerate(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::EIO) => Err(Errno::EIO),
+        _ => Ok(()),
+    }
+}
+
 fn wire(file: File) -> FileRef {
     FileRef {
         ino: file.ino,
@@ -133,34 +157,56 @@ fn wire(file: File) -> FileRef {
 
 impl Cluster for Link {
     fn renew(&self, session: SessionId) -> Result<(), Errno> {
-        self.0.renew_session(session)
+        self.client.renew_session(session)
     }
 
     fn end_session(&self, session: SessionId) -> Result<(), Errno> {
-        self.0.end_session(session)
+        self.client.end_session(session)
     }
 
     fn end_client(&self, client: ClientId) -> Result<(), Errno> {
-        self.0.end_client(client)
+        self.client.end_client(client)
     }
 
     fn close(&self, file: File) -> Result<(), Errno> {
-        self.0.close_now(wire(file))
+        self.client.close_now(wire(file))
     }
 
     fn reassert(&self, file: File) -> Result<(), Errno> {
-        self.0.reassert(wire(file))
+        self.client.reassert(wire(file))
+    }
+
+    /// One of each server's is told anyhow, which shows whether the server was greeted anew; then all
+    /// are told.
+    fn keep_known(&self, files: &[File]) -> Result<(), Errno> {
+        let ring = self.client.cluster_state().ring;
+        let mut asked = BTreeSet::new();
+        for file in files {
+            let owner = ring.owner(file.ino.partition()).map(|shard| shard.id);
+            if asked.insert(owner) {
+                tolerate(self.reassert(*file))?;
+            }
+        }
+        let times = self.client.times_forgotten();
+        if self.told_at.load(Ordering::Relaxed) != times {
+            for file in files {
+                tolerate(self.reassert(*file))?;
+            }
+            self.told_at.store(times, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn size(&self, file: File) -> Result<u64, Errno> {
-        self.0.stat_open(wire(file)).map(|a| a.size_bytes)
+        self.client.stat_open(wire(file)).map(|a| a.size_bytes)
     }
 
     fn read(&self, file: File, offset: u64, into: &mut [u8]) -> Result<usize, Errno> {
-        self.0.read(wire(file), offset, &mut [IoVecMut::new(into)])
+        self.client
+            .read(wire(file), offset, &mut [IoVecMut::new(into)])
     }
 
     fn write(&self, file: File, offset: u64, bytes: &[u8]) -> Result<usize, Errno> {
-        self.0.write(wire(file), offset, &[IoVec::new(bytes)])
+        self.client.write(wire(file), offset, &[IoVec::new(bytes)])
     }
 }

@@ -47,6 +47,7 @@ pub struct Granted {
 
 struct Memory {
     id: MappedId,
+    manager: ManagerIndex,
     /// Our own description, which keeps an unlinked file alive.
     file: File,
     cluster: Arc<dyn Cluster>,
@@ -131,6 +132,7 @@ impl Mappings {
             open: self.node.arena.mint_open(),
         };
         cluster.reassert(file)?;
+        lock(&self.node.pins).insert((key.manager, file));
         let id = self.node.arena.add_mapped(&self.node.runtime, key, size)?;
         let filled = (|| {
             let bytes = memfd(c"sealfs-file", size)?;
@@ -143,6 +145,7 @@ impl Mappings {
                 let now = Instant::now();
                 Ok(Memory {
                     id,
+                    manager: key.manager,
                     file,
                     cluster,
                     bytes: Arc::new(bytes),
@@ -155,7 +158,7 @@ impl Mappings {
             }
             Err(e) => {
                 self.node.arena.remove_mapped(id);
-                let _ = cluster.close(file);
+                self.unpin(key.manager, &*cluster, file);
                 Err(e)
             }
         }
@@ -248,9 +251,14 @@ impl Mappings {
         };
         memory.write_back()?;
         self.node.arena.remove_mapped(memory.id);
-        let _ = memory.cluster.close(memory.file);
+        self.unpin(memory.manager, &*memory.cluster, memory.file);
         *place = None;
         Ok(())
+    }
+
+    fn unpin(&self, manager: ManagerIndex, cluster: &dyn Cluster, file: File) {
+        lock(&self.node.pins).remove(&(manager, file));
+        let _ = cluster.close(file);
     }
 
     /// Before the keeper ends while files are mapped: their bytes are safe.

@@ -5,7 +5,7 @@
 //! ends at its servers, and every file goes, the lock before the arena: whoever makes the next arena
 //! must find no lock of ours.
 
-use crate::cluster::Clusters;
+use crate::cluster::{Clusters, File};
 use crate::courier::{Courier, Errand};
 use crate::door::Door;
 use crate::images::Images;
@@ -35,9 +35,31 @@ const TEND_EVERY: Duration = Duration::from_secs(1);
 pub struct Node {
     pub runtime: Runtime,
     pub arena: Arena,
+    /// Descriptions of the keeper's own, which keep mapped files alive.
+    pub pins: Mutex<BTreeSet<(ManagerIndex, File)>>,
 }
 
 impl Node {
+    pub fn new(runtime: Runtime, arena: Arena) -> Node {
+        Node {
+            runtime,
+            arena,
+            pins: Mutex::default(),
+        }
+    }
+
+    /// Every description of this session that a cluster's servers have to know.
+    pub fn descriptions(&self, manager: ManagerIndex) -> Vec<File> {
+        let live = self.arena.live_descriptions().into_iter();
+        let live = live.filter(|r| r.manager == manager).map(|r| File {
+            ino: r.ino,
+            open: r.open,
+        });
+        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        live.chain(pins.iter().filter(|(m, _)| *m == manager).map(|(_, f)| *f))
+            .collect()
+    }
+
     /// Clusters that processes or open descriptions belong to.
     pub fn managers_in_use(&self) -> BTreeSet<ManagerIndex> {
         let processes = self.arena.processes().map(|p| p.manager);
@@ -94,7 +116,7 @@ pub fn keeper(
     let (runtime, lock) = process::take_place(options)?;
     process::start_log(&runtime);
     let arena = Arena::attach(&runtime).map_err(|e| e.to_string())?;
-    let node = Arc::new(Node { runtime, arena });
+    let node = Arc::new(Node::new(runtime, arena));
     process::publish_pid(&node.runtime)?;
     let clusters = connect(Arc::clone(&node));
     let end = keep(&node, &clusters, &signals, options.idle)?;
@@ -125,8 +147,8 @@ pub fn keep(
     std::thread::scope(|scope| {
         let courier = Courier::new(Arc::clone(node), Arc::clone(clusters));
         scope.spawn(move || courier.run(&work));
-        let (stop, for_state) = (&stop, errands.clone());
-        scope.spawn(move || state::refresh(node, stop, &for_state));
+        let stop = &stop;
+        scope.spawn(move || state::refresh(node, stop));
         let tended = Arc::clone(&mappings);
         scope.spawn(move || {
             while !stop.wait(TEND_EVERY) {

@@ -115,11 +115,22 @@ impl Arena {
         Ok(Arena { map })
     }
 
-    /// The node session that everything here belongs to.
+    /// The node session that everything here belongs to. Another one follows only when the servers
+    /// ended it because the keeper could not renew its lease in time.
     pub fn session(&self) -> SessionId {
-        let [low, high] = &self.map.header().session;
-        let high = u128::from(high.load(Ordering::Relaxed)) << 64;
-        SessionId(high | u128::from(low.load(Ordering::Relaxed)))
+        let header = self.map.header();
+        let [low, high] = &header.session;
+        loop {
+            let before = header.session_version.load(Ordering::SeqCst);
+            let id = u128::from(high.load(Ordering::SeqCst)) << 64
+                | u128::from(low.load(Ordering::SeqCst));
+            let after = header.session_version.load(Ordering::SeqCst);
+            // A keeper killed while it changed the session leaves an odd version until the next one.
+            if before == after {
+                return SessionId(id);
+            }
+            core::hint::spin_loop();
+        }
     }
 
     /// A number for a new open file description, unique within the session.

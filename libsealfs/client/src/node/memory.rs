@@ -26,7 +26,7 @@ use sealfs_protocol::Errno;
 
 pub const MAGIC: u64 = u64::from_le_bytes(*b"sealfsA1");
 /// Raised when a process of the version before could misread the file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 pub const ARENA_FILE: &[u8] = b"arena";
 
 pub const PROCESSES_MAX: u32 = 1 << 16;
@@ -74,7 +74,9 @@ pub struct Header {
     pub magic: AtomicU64,
     pub version: AtomicU32,
     pub state: AtomicU32,
+    /// Changed by the keeper alone, between two odd and even values of `session_version`.
     pub session: [AtomicU64; 2],
+    pub session_version: AtomicU32,
     /// Raised by the keeper for every callback; processes compare it at each cached use.
     pub callback: AtomicU32,
     /// Inodes mapped shared on this node; 0 spares everybody the look into the table.

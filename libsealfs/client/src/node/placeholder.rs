@@ -133,9 +133,9 @@ fn prepare(runtime: &Runtime, arena: &Arena, index: u32) -> Result<()> {
     sys::set_times(path.as_c_str(), seconds as i64, SLOT_NANOSECONDS)
 }
 
-/// Tells arenas apart: another session or another runtime directory has another one.
+/// Tells arenas apart: each is a file of its own on the tmpfs that the placeholders lie on too.
 fn tag(arena: &Arena) -> u64 {
-    arena.session().0 as u64 & TAG_MASK
+    arena.map.inode() & TAG_MASK
 }
 
 /// What a descriptor is, by one fstat. EBADF for none.

@@ -13,7 +13,7 @@ use super::runtime::Runtime;
 use super::slot::{SlotId, State, Word};
 use super::sys;
 use core::sync::atomic::Ordering;
-use sealfs_protocol::{InodeId, OpenId};
+use sealfs_protocol::{InodeId, OpenId, SessionId};
 
 /// A description that the server has to be told the end of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +45,17 @@ impl Arena {
             .header()
             .renewed_ms
             .store(sys::boot_ms(), Ordering::Relaxed);
+    }
+
+    /// The servers have ended the session: another begins, with the same open descriptions.
+    pub fn begin_session(&self) -> sys::Result<SessionId> {
+        let header = self.map.header();
+        let id = sys::random_u128()?;
+        header.session_version.fetch_add(1, Ordering::SeqCst);
+        header.session[0].store(id as u64, Ordering::SeqCst);
+        header.session[1].store((id >> 64) as u64, Ordering::SeqCst);
+        header.session_version.fetch_add(1, Ordering::SeqCst);
+        Ok(SessionId(id))
     }
 
     /// Makes every process drop what it caches.

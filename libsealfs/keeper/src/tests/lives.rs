@@ -66,6 +66,28 @@ fn the_lease_is_renewed_while_processes_exist() {
 }
 
 #[test]
+fn servers_are_told_again_and_again_what_is_open() {
+    let kept = Kept::start(LONG);
+    let _actor = kept.actor(2);
+    until("both are named", || {
+        kept.told.known.lock().unwrap().len() == 2
+    });
+}
+
+#[test]
+fn a_session_that_the_servers_ended_is_followed_by_another_with_the_same_descriptions() {
+    let kept = Kept::start(LONG);
+    let _actor = kept.actor(2);
+    let first = kept.node.arena.session();
+    *kept.told.refused.lock().unwrap() = Some(first);
+    until("another session", || kept.node.arena.session() != first);
+    kept.told.known.lock().unwrap().clear();
+    until("both are named", || {
+        kept.told.known.lock().unwrap().len() == 2
+    });
+}
+
+#[test]
 fn a_keeper_goes_when_the_last_process_has_gone_and_ends_the_session() {
     let mut kept = Kept::start(Duration::from_millis(300));
     kept.actor(1).leave();

@@ -42,6 +42,10 @@ pub struct Told {
     pub files: Mutex<HashMap<InodeId, Vec<u8>>>,
     /// Bytes that were written, as (offset, length).
     pub writes: Mutex<Vec<(u64, usize)>>,
+    /// Descriptions as the keeper last listed them.
+    pub known: Mutex<Vec<File>>,
+    /// A session that the servers have ended.
+    pub refused: Mutex<Option<SessionId>>,
     /// Every call fails until it is lifted.
     pub is_away: Mutex<bool>,
 }
@@ -57,8 +61,11 @@ impl Told {
 }
 
 impl Cluster for Told {
-    fn renew(&self, _: SessionId) -> Result<(), Errno> {
+    fn renew(&self, session: SessionId) -> Result<(), Errno> {
         self.here()?;
+        if *self.refused.lock().unwrap() == Some(session) {
+            return Err(Errno::ESTALE);
+        }
         *self.renewals.lock().unwrap() += 1;
         Ok(())
     }
@@ -78,6 +85,10 @@ impl Cluster for Told {
     }
     fn reassert(&self, _: File) -> Result<(), Errno> {
         self.here()
+    }
+    fn keep_known(&self, files: &[File]) -> Result<(), Errno> {
+        *self.known.lock().unwrap() = files.to_vec();
+        Ok(())
     }
     fn size(&self, file: File) -> Result<u64, Errno> {
         let files = self.files.lock().unwrap();
@@ -109,6 +120,7 @@ impl Clusters for One {
     fn get(&self, _: ManagerIndex, _: Option<VolumeId>) -> Result<Arc<dyn Cluster>, Errno> {
         Ok(Arc::clone(&self.0) as Arc<dyn Cluster>)
     }
+    fn begin_again(&self) {}
     fn end(&self) {}
 }
 
@@ -127,7 +139,7 @@ impl Kept {
         let path = PathBuf::from("/dev/shm").join(name);
         let runtime = runtime_at(&path);
         let arena = Arena::attach(&runtime).unwrap();
-        let node = Arc::new(Node { runtime, arena });
+        let node = Arc::new(Node::new(runtime, arena));
         let told = Arc::new(Told::default());
         let (signals, signal) = rustix::pipe::pipe().unwrap();
         let (signals, signal) = (
