@@ -55,6 +55,21 @@ pub fn start() {
     SAVED.store(low & SAVED_WANTED, Relaxed);
 }
 
+/// The kernel's `struct open_how`.
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+/// Asks for a path without following a symbolic link anywhere on it.
+static WITHOUT_LINKS: OpenHow = OpenHow {
+    flags: (libc::O_PATH | libc::O_CLOEXEC) as u64,
+    mode: 0,
+    resolve: libc::RESOLVE_NO_SYMLINKS,
+};
+
 /// Where to go on when the path scan faulted at `at`: the kernel is asked, and says `EFAULT`.
 pub fn fixup(at: usize) -> Option<usize> {
     let range = sealfs_scan_begin as *const () as usize..sealfs_scan_end as *const () as usize;
@@ -104,6 +119,7 @@ global_asm!(
     catching = sym guard::CATCHING,
     saved = sym SAVED,
     blocked = sym signals::BLOCKED,
+    how = sym WITHOUT_LINKS,
     pool = sym stack::POOL,
     all = sym stack::ALL,
     total = const stack::TOTAL_BYTES,

@@ -274,6 +274,32 @@ sealfs_scan_end:
 .Lafter_kernel:
         mov qword ptr [rbp - 32], rax
         mov qword ptr [rbp - 40], 1
+        cmp rax, -40
+        je .Lfull
+        cmp byte ptr [rip + {seccomped}], 0
+        jne .Lfull
+        # Nearly always the path is simply not there. The kernel tells: walked without following any
+        # symbolic link, it ends the same way, so no link on it leads into the mount.
+        mov rdi, -100
+        mov rsi, qword ptr [rbp + 8]
+        mov ecx, dword ptr [rbp]
+        lea r11, [rip + {number_class}]
+        cmp byte ptr [r11 + rcx], 4
+        jne 2f
+        mov rdi, rsi
+        mov rsi, qword ptr [rbp + 16]
+2:
+        mov eax, 437                    # openat2
+        lea rdx, [rip + {how}]
+        mov r10d, 24
+        syscall
+        cmp rax, qword ptr [rbp - 32]
+        je .Lanswered
+        test rax, rax
+        js .Lfull
+        mov edi, eax                    # it has come into being meanwhile
+        mov eax, 3                      # close
+        syscall
 
 # --- the whole way ------------------------------------------------------------------------------
 .Lfull:
