@@ -5,12 +5,14 @@
 
 use super::node::NodePlace;
 use super::process::ProcessRecord;
-use super::programs;
+use super::{Fail, programs};
+use clap::Args;
 use sealfs_client::node::keeper_link::{self, KeeperCommand};
-use sealfs_client::node::{Arena, processes};
+use sealfs_client::node::{Arena, NodeError, processes};
 use std::ffi::CString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long a keeper may take to start or end.
@@ -19,37 +21,49 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const SWEEP_PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Starts the keeper unless it runs; its pid.
-pub fn start(manager: &str) -> Option<i32> {
-    let place = NodePlace::find().ok()?;
-    let program = programs::beside("sealfs-keeper").ok()?;
-    let program = CString::new(program.as_os_str().as_bytes()).ok()?;
-    let variables: Vec<CString> = std::env::vars_os()
+#[derive(Args, Debug)]
+pub struct StartKeeper {
+    manager: String,
+}
+
+/// Starts the keeper unless it runs. By a process of its own, since it registers, and the keeper
+/// stays for as long as anybody who has registered lives.
+pub fn start(manager: &str) {
+    if let Ok(own) = std::env::current_exe() {
+        // See above: nothing depends on it.
+        let _ = Command::new(own).args(["__keeper", manager]).status();
+    }
+}
+
+/// The verb behind [`start`].
+pub fn run(args: &StartKeeper) -> Result<u8, Fail> {
+    let place = NodePlace::find()?;
+    let program = programs::beside("sealfs-keeper")?;
+    let text = |bytes: Vec<u8>| CString::new(bytes).map_err(|e| Fail::from(e.to_string()));
+    let program = text(program.into_os_string().into_vec())?;
+    let variables = std::env::vars_os()
         .filter(|(name, _)| name.as_bytes().starts_with(b"SEALFS_"))
-        .filter_map(|(name, value)| {
-            CString::new([name.into_vec(), b"=".into(), value.into_vec()].concat()).ok()
-        })
-        .collect();
+        .map(|(name, value)| text([name.into_vec(), b"=".into(), value.into_vec()].concat()))
+        .collect::<Result<Vec<CString>, Fail>>()?;
     let environment: Vec<_> = variables.iter().map(CString::as_c_str).collect();
-    let (arena, me) = processes::join(&place.runtime, manager).ok()?;
+    let fail = |e: NodeError| Fail::from(e.to_string());
+    let (arena, me) = processes::join(&place.runtime, &args.manager).map_err(fail)?;
     let command = KeeperCommand {
         program: &program,
         environment: &environment,
     };
     let announced = keeper_link::announce(&place.runtime, &me, Some(command));
-    // This command has nothing at the servers that would have to end with it.
+    // This process has nothing at the servers that would have to end with it.
     arena.set_ended(me.index);
-    announced.ok()?;
+    announced.map_err(fail)?;
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(keeper) = keeper_link::keeper(&arena) {
-            return Some(keeper.pid.cast_signed());
-        }
+    while keeper_link::keeper(&arena).is_none() {
         if Instant::now() > deadline {
-            return None;
+            return Err("the keeper does not start".into());
         }
         std::thread::sleep(PAUSE);
     }
+    Ok(0)
 }
 
 /// The pid of the keeper, if it runs.
@@ -70,13 +84,13 @@ pub fn end_if_idle() {
         return;
     };
     let deadline = Instant::now() + SWEEP_PATIENCE;
-    let is_needed = || arena.processes().any(|p| p.process.is_alive());
-    // What programs left behind it gives back first.
-    while !is_needed() && arena.slots_in_use() > 0 && Instant::now() < deadline {
+    // Programs that have ended leave traces which it takes away first.
+    while arena.processes().next().is_some() || arena.slots_in_use() > 0 {
+        let is_used = arena.processes().any(|p| p.process.is_alive());
+        if is_used || Instant::now() > deadline {
+            return;
+        }
         std::thread::sleep(PAUSE);
-    }
-    if is_needed() || arena.slots_in_use() > 0 {
-        return;
     }
     if let Ok(record) = ProcessRecord::of(keeper.pid.cast_signed(), Path::new("sealfs-keeper")) {
         record.signal(rustix::process::Signal::TERM);

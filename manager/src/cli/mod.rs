@@ -102,6 +102,8 @@ enum Verb {
     Man(generate::Man),
     #[command(name = "__detach", hide = true)]
     Detach(detach::Detach),
+    #[command(name = "__keeper", hide = true)]
+    Keeper(keeper::StartKeeper),
 }
 
 /// Parses the command line and runs the verb.
@@ -123,6 +125,7 @@ pub fn main() -> ExitCode {
         Verb::Completions(args) => generate::completions(&args),
         Verb::Man(args) => generate::man(&args),
         Verb::Detach(args) => detach::run(args),
+        Verb::Keeper(args) => keeper::run(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
