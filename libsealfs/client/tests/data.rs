@@ -19,7 +19,7 @@ const LAYOUT: Layout = Layout {
     width: 5,
 };
 const FILE: FileRef = FileRef {
-    ino: InodeId(3 << 48 | 77),
+    ino: InodeId(0x0003_0000_0000_004d),
     open: OpenId(1),
 };
 
