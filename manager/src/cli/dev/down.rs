@@ -3,8 +3,17 @@
 use super::daemon::Daemon;
 use super::plan::{Plan, State};
 use crate::cli::{Fail, keeper};
-use std::fs;
+use rustix::fs::OFlags;
+use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// How a store's superblocks begin, where they are, and where its regions begin, in bytes
+/// (docs/on-disk-format.md).
+const MAGIC: &[u8] = b"SEALFSB\n";
+const SUPERBLOCKS_AT: [usize; 2] = [0, 64 << 10];
+const HEAD_BYTES: usize = 1 << 20;
 
 /// Stops all daemons.
 pub fn stop(state: &State, plan: &Plan) -> Result<(), Fail> {
@@ -26,8 +35,17 @@ pub fn stop(state: &State, plan: &Plan) -> Result<(), Fail> {
     super::write_pids(state, plan)
 }
 
-/// Removes what `up` made, and nothing else.
+/// Removes what `up` made, and nothing else. Only for a cluster that was up: its devices are its own.
 pub fn wipe(state: &State, plan: &Plan) -> Result<(), Fail> {
+    for device in &plan.devices {
+        wipe_device(device).map_err(|e| format!("{}: {e}", device.display()))?;
+    }
+    remove_files(state, plan)
+}
+
+/// Removes the state directory's contents. Devices are left as they are: the store on one may
+/// belong to another cluster, which is why this one did not come up.
+pub fn remove_files(state: &State, plan: &Plan) -> Result<(), Fail> {
     let mut names: Vec<String> = ["srv.pids", "cli.pids", "run", "log"]
         .map(str::to_owned)
         .into();
@@ -58,4 +76,24 @@ pub fn wipe(state: &State, plan: &Plan) -> Result<(), Fail> {
         }
         _ => Ok(()),
     }
+}
+
+/// Makes a device blank if it holds a store of ours: the area before the store's regions, with both
+/// superblocks.
+fn wipe_device(device: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlags::EXCL.bits().cast_signed())
+        .open(device)?;
+    let mut head = vec![0; HEAD_BYTES];
+    file.read_exact_at(&mut head, 0)?;
+    let is_ours = SUPERBLOCKS_AT
+        .iter()
+        .any(|at| head[*at..].starts_with(MAGIC));
+    if is_ours {
+        file.write_all_at(&vec![0; HEAD_BYTES], 0)?;
+        file.sync_all()?;
+    }
+    Ok(())
 }

@@ -86,7 +86,7 @@ pub fn up(dir: &Path, options: &UpOptions, caught: &mut Caught) -> Result<Up, Fa
                 let _ = Daemon::new(dir, name).stop();
             }
             if created {
-                let _ = super::down::wipe(&state, &plan);
+                let _ = super::down::remove_files(&state, &plan);
             }
             Err(fail)
         }
