@@ -22,7 +22,7 @@ struct Block {
 
 impl Block {
     fn new(size: usize, align: usize, fill: u8) -> Self {
-        let layout = Layout::from_size_align(size, align).unwrap();
+        let layout = Layout::from_size_align(size, align).expect("a valid layout");
         // SAFETY: the size is not zero; the block is this long.
         let at = unsafe {
             let at = Allocator.alloc(layout);
@@ -38,7 +38,7 @@ impl Block {
         // SAFETY: the block is live and of this layout.
         self.at = unsafe { Allocator.realloc(self.at, self.layout, size) };
         let kept = size.min(self.layout.size());
-        self.layout = Layout::from_size_align(size, self.layout.align()).unwrap();
+        self.layout = Layout::from_size_align(size, self.layout.align()).expect("a valid layout");
         // SAFETY: the block is this long, its first bytes were kept.
         unsafe {
             assert!((0..kept).all(|index| *self.at.add(index) == self.fill));
@@ -100,9 +100,9 @@ fn blocks_never_overlap_whatever_threads_do() {
     let threads: Vec<_> = (0..4)
         .map(|seed| std::thread::spawn(move || churn(seed, 20_000)))
         .collect();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().expect("no overlap");
+    }
 }
 
 #[test]
