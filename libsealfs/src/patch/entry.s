@@ -274,10 +274,10 @@ sealfs_scan_end:
 .Lafter_kernel:
         mov qword ptr [rbp - 32], rax
         mov qword ptr [rbp - 40], 1
+        cmp byte ptr [rip + {seccomped}], 0
+        jne .Lanswered                  # a sandboxed process: no question it did not ask itself
         cmp rax, -40
         je .Lfull
-        cmp byte ptr [rip + {seccomped}], 0
-        jne .Lfull
         # Nearly always the path is simply not there. The kernel tells: walked without following any
         # symbolic link, it ends the same way, so no link on it leads into the mount.
         mov rdi, -100
