@@ -9,7 +9,9 @@ use sealfs_protocol::header::{Header, Kind};
 use sealfs_protocol::message::{
     At, Credentials, Entry, Op, OpReply, Refusal, Reply, Request, Stop, Who,
 };
-use sealfs_protocol::{ClientId, Errno, InodeId, OpenId, PartitionId, Sequence, SessionId, codec};
+use sealfs_protocol::{
+    ClientId, Errno, InodeId, OpenId, PartitionId, RenameVersion, Sequence, SessionId, codec,
+};
 use sealfs_server::core::ConnId;
 
 /// Time after which an unanswered request is sent again, in ns.
@@ -59,6 +61,9 @@ pub struct Client {
     next_sequence: u64,
     next_tag: u64,
     next_open: u64,
+    /// Under which version of the directory structure it claims to have cached.
+    claimed: RenameVersion,
+    seen: RenameVersion,
     pending: Option<Pending>,
 }
 
@@ -78,12 +83,24 @@ impl Client {
             next_sequence: 1,
             next_tag: 1,
             next_open: 1,
+            claimed: RenameVersion(0),
+            seen: RenameVersion(0),
             pending: None,
         }
     }
 
     pub fn root(&self, cluster: &Cluster) -> InodeId {
         InodeId::root(VOLUME, cluster.ring().partitions())
+    }
+
+    /// The version that the last reply carried.
+    pub fn version(&self) -> RenameVersion {
+        self.seen
+    }
+
+    /// Requests from now on say that they used a cache of this version.
+    pub fn use_version(&mut self, version: RenameVersion) {
+        self.claimed = version;
     }
 
     pub fn fresh_open(&mut self) -> OpenId {
@@ -161,6 +178,7 @@ impl Client {
                 sequence: pending.sequence,
                 tag: pending.tag,
                 flags: pending.flags,
+                rename_version: self.claimed,
                 ring_version: cluster.ring().version,
                 deadline_ms: 600_000,
                 body_bytes: body.len() as u32,
@@ -185,6 +203,7 @@ impl Client {
                 continue;
             }
             let mut reply: Reply = codec::decode(&delivered.body).expect("a reply parses");
+            self.seen = reply.rename_version;
             let reply = reply.replies.pop().expect("one reply to one operation");
             if let Some(outcome) = self.take(cluster, reply, delivered.payload) {
                 return Some(outcome);

@@ -58,6 +58,7 @@ struct Node {
     core: Option<Core<SimWorld>>,
     device: Arc<MemoryDevice>,
     kv: MemoryKv,
+    boot: u128,
     /// Counts lives; messages of an earlier one are dropped.
     life: u64,
 }
@@ -147,6 +148,7 @@ impl Cluster {
                 core: None,
                 device: Arc::new(MemoryDevice::new("sim", settings.device_bytes)),
                 kv: MemoryKv::new(),
+                boot: 1,
                 life: 0,
             })
             .collect();
@@ -188,6 +190,16 @@ impl Cluster {
         self.nodes[index].core.as_ref()
     }
 
+    /// Publishes a changed state to every shard.
+    pub fn publish(&mut self, change: impl FnOnce(&mut ClusterState)) {
+        change(&mut self.state);
+        self.state.version += 1;
+        for index in 0..self.nodes.len() {
+            let state = self.state.clone();
+            self.step(index, Event::State(state));
+        }
+    }
+
     pub fn now(&self) -> Now {
         self.now
     }
@@ -205,7 +217,7 @@ impl Cluster {
         let options = Options {
             cluster: CLUSTER,
             shard: node.id,
-            boot_id: 1,
+            boot_id: node.boot,
             uuid: u128::from(node.id.0),
             log_bytes: None,
             limits: Limits::default(),
@@ -222,6 +234,13 @@ impl Cluster {
                 self.connect_shards(other, index);
             }
         }
+    }
+
+    /// As a power cut right after everything on its way to the devices has arrived: the next start
+    /// is a new boot.
+    pub fn power_cut(&mut self, index: usize) {
+        self.kill(index);
+        self.nodes[index].boot += 1;
     }
 
     /// As `kill -9`.

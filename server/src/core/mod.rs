@@ -239,6 +239,11 @@ impl<W: World> Core<W> {
         self.sessions.connection(conn).is_some()
     }
 
+    /// Everything appended is durable.
+    pub fn is_flushed(&self) -> bool {
+        self.last_index <= self.meta.flushed()
+    }
+
     /// Nothing is under way: no task waits, no lock is held, no request is unanswered.
     pub fn is_idle(&self) -> bool {
         let pushes = |o: &Outstanding| o.purpose == peers::Purpose::Push;

@@ -334,7 +334,7 @@ impl<W: World> Shard<W> {
                 {
                     connection.link.set_greeted();
                 }
-                self.queue(token, header, &body, &payload);
+                self.queue(token, header, &body, payload);
             }
             Action::Close(conn) => {
                 let token = Token(conn.0 as usize);
@@ -363,7 +363,7 @@ impl<W: World> Shard<W> {
                 payload,
             } => {
                 if let Some(token) = self.peers.token(shard) {
-                    self.queue(token, header, &body, &payload);
+                    self.queue(token, header, &body, payload);
                 }
             }
             Action::FetchState => {
@@ -375,16 +375,13 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn queue(&mut self, token: Token, header: Header, body: &[u8], payload: &[u8]) {
+    fn queue(&mut self, token: Token, header: Header, body: &[u8], payload: Vec<u8>) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
-        let payload = if payload.is_empty() {
-            Outgoing::None
-        } else {
-            Outgoing::Slice(payload)
-        };
-        connection.link.queue(header, body, payload);
+        connection
+            .link
+            .queue(header, body, Outgoing::Owned(payload));
         if !connection.queued {
             connection.queued = true;
             self.touched.push(token);

@@ -33,6 +33,9 @@ pub fn read_dir<V: World>(
     if !record.is_dir() {
         return Err(Errno::ENOTDIR.into());
     }
+    if record.nlink == 0 {
+        return Err(Errno::ENOENT.into());
+    }
     let limit = (limit_bytes as usize).clamp(ENTRY_BYTES * 2, LIMIT_MAX_BYTES);
     let (mut entries, end) = page(v, dir, cookie.saturating_sub(DOT_COOKIES), limit)?;
     if with_attributes {
