@@ -24,6 +24,7 @@ use sealfs_client::node::sys::{self, Fd};
 use sealfs_client::node::wire::FileName;
 use sealfs_protocol::{Errno, OpenId};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,9 @@ const GRACE: Duration = Duration::from_secs(5);
 const WRITE_BACK_EVERY: Duration = Duration::from_secs(5);
 /// At most this share of the time goes into comparing: 1 in so many.
 const WRITE_BACK_SHARE: u32 = 20;
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 1 << 20;
+/// Threads that write back one file.
+const WRITERS: usize = 8;
 
 /// What a process gets: the place in the arena's table, the size, and two descriptors to send.
 pub struct Granted {
@@ -303,14 +306,35 @@ impl Memory {
             let len = PIECE_BYTES.min((end - at) as usize);
             let n = sys::read_at(self.bytes.raw(), at, &mut now[..len])?;
             let m = sys::read_at(self.pristine.raw(), at, &mut before[..len])?;
-            for range in changes::changed(&now[..n], &before[..m]) {
-                let offset = at + range.start as u64;
-                write_all(&*self.cluster, self.file, offset, &now[range.clone()])?;
-                sys::write_at(self.pristine.raw(), offset, &now[range])?;
-            }
+            let ranges = changes::changed(&now[..n], &before[..m]);
+            self.write_ranges(at, &ranges, &now[..n])?;
             at += len as u64;
         }
         Ok(())
+    }
+
+    /// Writes ranges of `bytes`, which begin at offset `at` of the file; many of them by several
+    /// threads, since each is a round trip.
+    fn write_ranges(&self, at: u64, ranges: &[Range<usize>], bytes: &[u8]) -> Result<(), Errno> {
+        let write = |some: &[Range<usize>]| {
+            some.iter().try_for_each(|range| {
+                let offset = at + range.start as u64;
+                write_all(&*self.cluster, self.file, offset, &bytes[range.clone()])?;
+                sys::write_at(self.pristine.raw(), offset, &bytes[range.clone()])
+            })
+        };
+        if ranges.len() < WRITERS {
+            return write(ranges);
+        }
+        std::thread::scope(|scope| {
+            let shares = ranges.chunks(ranges.len().div_ceil(WRITERS));
+            let writers: Vec<_> = shares
+                .map(|some| scope.spawn(move || write(some)))
+                .collect();
+            writers
+                .into_iter()
+                .try_for_each(|w| w.join().unwrap_or(Err(Errno::EIO)))
+        })
     }
 }
 

@@ -63,6 +63,21 @@ fn only_changed_bytes_are_written_back() {
 }
 
 #[test]
+fn changes_all_over_a_file_reach_the_servers() {
+    let kept = kept_with(&vec![0u8; 3 << 20]);
+    let mapped = map(&kept);
+    let mut expected = vec![0u8; 3 << 20];
+    for at in (0..3 << 20).step_by(4099) {
+        expected[at] = 1 + (at % 200) as u8;
+        sys::write_at(mapped.bytes_fd, at as u64, &expected[at..=at]).unwrap();
+    }
+    keeper_link::write_back(&kept.node.runtime, key(), WAIT_MS).unwrap();
+    assert!(kept.told.files.lock().unwrap()[&INO] == expected);
+    let written: usize = kept.told.writes.lock().unwrap().iter().map(|w| w.1).sum();
+    assert_eq!(written, (3usize << 20).div_ceil(4099), "and nothing else");
+}
+
+#[test]
 fn reading_takes_the_servers_bytes_but_for_those_that_a_mapping_changed() {
     let kept = kept_with(b"aaaaaaaaaa");
     let mapped = map(&kept);
