@@ -10,6 +10,8 @@ use std::io::{self, IoSlice, Write};
 
 /// A segment of small frames is not extended beyond this, in bytes.
 const SEGMENT_BYTES: usize = 64 << 10;
+/// Payloads up to this are copied behind the frame before them, in bytes.
+const COPIED_MAX_BYTES: usize = 4 << 10;
 /// Segments gathered by one system call.
 const GATHER_MAX: usize = 32;
 
@@ -64,6 +66,15 @@ impl Outbound {
             self.bytes += buffer.len();
             self.segments.push_back(Segment::Large(buffer));
         }
+    }
+
+    /// Takes over bytes that were made for this frame alone.
+    pub fn push_owned(&mut self, bytes: Vec<u8>) {
+        if bytes.len() <= COPIED_MAX_BYTES {
+            return self.push(&bytes);
+        }
+        self.bytes += bytes.len();
+        self.segments.push_back(Segment::Small(bytes));
     }
 
     /// Sends as much as `to` takes. True when all is out, false when it would block.
@@ -145,6 +156,8 @@ mod tests {
             large.fill(!i);
             expected.extend([!i; 3_000]);
             out.push_buffer(large);
+            out.push_owned(vec![i; 5_000]);
+            expected.extend([i; 5_000]);
         }
         let mut to = Narrow {
             got: Vec::new(),

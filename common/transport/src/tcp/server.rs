@@ -100,6 +100,8 @@ impl Payload<'_> {
 pub enum Outgoing<'a> {
     None,
     Slice(&'a [u8]),
+    /// Bytes made for this frame alone.
+    Owned(Vec<u8>),
     Buffers(Vec<Buffer>),
 }
 
@@ -108,6 +110,7 @@ impl Outgoing<'_> {
         match self {
             Outgoing::None => 0,
             Outgoing::Slice(bytes) => bytes.len(),
+            Outgoing::Owned(bytes) => bytes.len(),
             Outgoing::Buffers(buffers) => buffers.iter().map(|b| b.len()).sum(),
         }
     }
@@ -296,6 +299,7 @@ impl ServerConnection {
         match payload {
             Outgoing::None => {}
             Outgoing::Slice(bytes) => self.outbound.push(bytes),
+            Outgoing::Owned(bytes) => self.outbound.push_owned(bytes),
             Outgoing::Buffers(buffers) => {
                 for buffer in buffers {
                     if buffer.len() <= 4096 {
