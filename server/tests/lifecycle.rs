@@ -335,7 +335,9 @@ fn durability_decides_when_a_reply_leaves() {
         let mut client = Client::new(&mut cluster, 1, 0);
         cluster.pass(3 * SECOND_NS);
         open(&mut client, &mut cluster, "f", OpenId(1));
-        let clean = cluster.core(0).is_some_and(|c| c.is_flushed());
+        let clean = cluster
+            .core(0)
+            .is_some_and(sealfs_server::core::Core::is_flushed);
         assert_eq!(clean, flushed, "{durability:?}");
     }
 }
@@ -351,7 +353,11 @@ fn fsync_flushes_and_tells_of_a_lost_tail_once_written() {
         written_in: Incarnation(written_in),
     };
     assert_eq!(client.call(&mut cluster, fsync(1)).reply, OpReply::Done);
-    assert!(cluster.core(0).is_some_and(|c| c.is_flushed()));
+    assert!(
+        cluster
+            .core(0)
+            .is_some_and(sealfs_server::core::Core::is_flushed)
+    );
     cluster.power_cut(0);
     cluster.start(0);
     let lost = client.call(&mut cluster, fsync(1));
