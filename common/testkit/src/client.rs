@@ -64,6 +64,8 @@ pub struct Client {
     /// Under which version of the directory structure it claims to have cached.
     claimed: RenameVersion,
     seen: RenameVersion,
+    /// Claims the version of the last reply, as a client with a cache does.
+    caches: bool,
     pending: Option<Pending>,
 }
 
@@ -85,6 +87,7 @@ impl Client {
             next_open: 1,
             claimed: RenameVersion(0),
             seen: RenameVersion(0),
+            caches: false,
             pending: None,
         }
     }
@@ -96,6 +99,13 @@ impl Client {
     /// The version that the last reply carried.
     pub fn version(&self) -> RenameVersion {
         self.seen
+    }
+
+    /// Behaves like a client that caches directories: claims the version it knows, and asks anew
+    /// when that is refused.
+    pub fn with_cache(mut self) -> Client {
+        self.caches = true;
+        self
     }
 
     /// Requests from now on say that they used a cache of this version.
@@ -204,6 +214,9 @@ impl Client {
             }
             let mut reply: Reply = codec::decode(&delivered.body).expect("a reply parses");
             self.seen = reply.rename_version;
+            if self.caches {
+                self.claimed = self.seen;
+            }
             let reply = reply.replies.pop().expect("one reply to one operation");
             if let Some(outcome) = self.take(cluster, reply, delivered.payload) {
                 return Some(outcome);
@@ -232,6 +245,11 @@ impl Client {
                     at.base = walked.base;
                 }
                 self.begin(cluster, op, &pending.payload);
+                None
+            }
+            // Refused means not executed: asked again as a request of its own.
+            OpReply::Refused(Refusal::StaleVersion { .. }) if self.caches => {
+                self.begin_at(cluster, pending.partition, pending.op, &pending.payload);
                 None
             }
             OpReply::Refused(Refusal::Busy { .. }) => {

@@ -168,11 +168,18 @@ impl<W: World> Core<W> {
         prepared.then(|| self.voted(task))
     }
 
-    /// What can be said about an operation without running it.
+    /// What can be said about an operation without running it. A refusal says that nothing was
+    /// executed, so the stored reply of an operation that was comes before every other.
     fn check_entry(&mut self, task: &Task, entry: &Entry) -> Option<Early> {
         let caller = &task.caller;
         if let Some(refusal) = self.refusal(caller) {
             return Some(Early::Answer(OpReply::Refused(refusal)));
+        }
+        if ops::is_mutation(&entry.op)
+            && caller.client.0 != 0
+            && let Some(stored) = self.check_slot(task, entry)
+        {
+            return Some(stored);
         }
         if !self.cluster.serves(entry.partition, entry.epoch) {
             if caller.ring_version > self.cluster.ring_version() {
@@ -189,19 +196,18 @@ impl<W: World> Core<W> {
         {
             return Some(Early::Answer(OpReply::Refused(refusal)));
         }
-        if !ops::is_mutation(&entry.op) || caller.client.0 == 0 {
-            return None;
-        }
-        if let Some(failed) = failed_before(task, &entry.op) {
-            return Some(Early::Answer(failed));
-        }
-        let index = task.index as u16;
+        failed_before(task, &entry.op).map(Early::Answer)
+    }
+
+    /// The answer of an operation that was executed before, or must not be any more.
+    fn check_slot(&mut self, task: &Task, entry: &Entry) -> Option<Early> {
+        let caller = &task.caller;
         let verdict = self.slots.check(
             caller.client,
             entry.partition,
             caller.slot,
             caller.sequence,
-            index,
+            task.index as u16,
         );
         match verdict {
             Verdict::Execute => None,
