@@ -25,6 +25,7 @@ use sealfs_client::node::wire::FileName;
 use sealfs_protocol::{Errno, OpenId};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,8 +71,8 @@ pub struct Mappings {
     node: Arc<Node>,
     clusters: Arc<dyn Clusters>,
     places: Mutex<HashMap<FileName, Arc<Place>>>,
-    /// Grace for processes that are about to map; shorter in tests.
-    grace: Duration,
+    /// Grace for processes that are about to map, in ms.
+    grace_ms: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -84,14 +85,13 @@ impl Mappings {
             node,
             clusters,
             places: Mutex::default(),
-            grace: GRACE,
+            grace_ms: AtomicU64::new(GRACE.as_millis() as u64),
         }
     }
 
-    #[cfg(test)]
-    pub fn with_grace(mut self, grace: Duration) -> Mappings {
-        self.grace = grace;
-        self
+    /// The keeper is to end: memory that nobody maps goes at once.
+    pub fn hurry(&self) {
+        self.grace_ms.store(0, Ordering::Relaxed);
     }
 
     /// The memory of a file, read from the servers if it is not mapped yet. `open` is a description
@@ -238,7 +238,8 @@ impl Mappings {
         if memory.is_sealed {
             return self.drop_sealed(place);
         }
-        if memory.asked.elapsed() >= self.grace && memory.seal() {
+        let grace = Duration::from_millis(self.grace_ms.load(Ordering::Relaxed));
+        if memory.asked.elapsed() >= grace && memory.seal() {
             return self.drop_sealed(place);
         }
         if Instant::now() >= memory.next_write_back {

@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// At most one part in so many of the time goes into looking for unheld descriptions.
 const SWEEP_SHARE: u32 = 10;
+/// Told to end, the keeper waits for so long that its errands for ended processes are done.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
 /// Visitors that say nothing are sent away after this time.
 const VISIT_MAX: Duration = Duration::from_secs(10);
 
@@ -53,6 +55,8 @@ pub struct Watcher<'a> {
     visitors: Vec<(Visitor, Instant)>,
     next_sweep: Instant,
     idle_since: Option<Instant>,
+    /// When a signal told it to end.
+    told: Option<Instant>,
 }
 
 impl<'a> Watcher<'a> {
@@ -65,6 +69,7 @@ impl<'a> Watcher<'a> {
             visitors: Vec::new(),
             next_sweep: Instant::now(),
             idle_since: None,
+            told: None,
         }
     }
 
@@ -78,22 +83,36 @@ impl<'a> Watcher<'a> {
             self.node.arena.set_renewed();
             self.look_at_processes();
             self.sweep();
-            let is_told = self.wait(&door, signals, idle);
-            if is_told && !self.is_empty() {
+            if self.wait(&door, signals, idle) {
+                log::info!("told to end");
+                self.told.get_or_insert_with(Instant::now);
+                self.desk.mappings.hurry();
+            }
+            if self.told.is_some() && self.is_needed() {
                 return Ok(End::Signal);
             }
-            if is_told || self.is_idle(idle) {
+            if self.is_idle(if self.told.is_some() {
+                Duration::ZERO
+            } else {
+                idle
+            }) {
                 drop(door);
                 if self.node.arena.try_end() {
                     return Ok(End::Idle);
-                }
-                if is_told {
-                    return Ok(End::Signal);
                 }
                 door = Door::open(&self.node.runtime).map_err(|e| format!("keeper.sock: {e}"))?;
                 self.idle_since = None;
             }
         }
+    }
+
+    /// Told to end: whether programs run that the next keeper will look after. While files are mapped
+    /// there is no next one, for their memory is here; and what ended processes left is finished.
+    fn is_needed(&self) -> bool {
+        let is_late = self.told.is_some_and(|at| at.elapsed() > FINISH_WITHIN);
+        let has_live = self.watched.values().any(|w| !w.is_over)
+            || !self.node.arena.live_descriptions().is_empty();
+        self.node.arena.mapped_files() == 0 && (has_live || is_late)
     }
 
     fn send(&self, errand: Errand) {
@@ -119,7 +138,13 @@ impl<'a> Watcher<'a> {
         let heard = if hears { self.visitors.len() } else { 0 };
         let over: Vec<ProcessIndex>;
         let ready = {
-            let mut fds = vec![sys::borrow(signals.raw()), door.fd()];
+            // A signal that was heard stays readable; the door is a stand-in then.
+            let signals = if self.told.is_some() {
+                door.fd()
+            } else {
+                sys::borrow(signals.raw())
+            };
+            let mut fds = vec![signals, door.fd()];
             fds.extend(self.visitors.iter().take(heard).map(|(v, _)| v.fd()));
             let held: Vec<_> = self.watched.values().filter(|w| !w.is_over).collect();
             let with_fd: Vec<_> = held
@@ -152,7 +177,7 @@ impl<'a> Watcher<'a> {
                 }
             }
         }
-        ready[0]
+        ready[0] && self.told.is_none()
     }
 
     fn hear(&mut self, at: usize) {

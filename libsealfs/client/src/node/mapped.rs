@@ -54,6 +54,11 @@ impl Arena {
         })
     }
 
+    /// How many files are mapped.
+    pub fn mapped_files(&self) -> u32 {
+        self.map.header().mapped_count.load(Ordering::SeqCst)
+    }
+
     /// Size of the memfd's file, in bytes, as the keeper last set it.
     pub fn mapped_size(&self, id: MappedId) -> Option<u64> {
         let entry = self.map.mapped(id.index)?;

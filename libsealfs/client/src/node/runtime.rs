@@ -172,7 +172,7 @@ impl Runtime {
                 "runtime directory {shown} must belong to user {uid} with mode 0700; remove it or \
                  set SEALFS_RUNTIME_DIR"
             );
-            return Err(NodeError::new(Errno::EACCES, text));
+            return Err(NodeError::new(Errno::EPERM, text));
         }
         if !is_tmpfs(path) {
             let text = format!("runtime directory {shown} is not on a tmpfs");

@@ -124,7 +124,8 @@ fn a_file_that_is_gone_is_the_askers_error() {
 fn memory_stays_while_it_is_mapped_and_its_last_changes_reach_the_servers() {
     let kept = kept_with(&[b'.'; 100]);
     let clusters: Arc<dyn Clusters> = Arc::new(One(Arc::clone(&kept.told)));
-    let mappings = Mappings::new(Arc::clone(&kept.node), clusters).with_grace(Duration::ZERO);
+    let mappings = Mappings::new(Arc::clone(&kept.node), clusters);
+    mappings.hurry();
     let name = FileName {
         manager: 0,
         volume: VolumeId(3),

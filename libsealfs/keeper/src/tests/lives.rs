@@ -102,6 +102,20 @@ fn a_keeper_goes_when_the_last_process_has_gone_and_ends_the_session() {
 }
 
 #[test]
+fn a_keeper_that_is_told_to_end_finishes_what_ended_processes_left() {
+    let mut kept = Kept::start(LONG);
+    *kept.told.is_away.lock().unwrap() = true;
+    kept.actor(1).kill();
+    until("the courier tried", || {
+        kept.node.arena.live_descriptions().is_empty()
+    });
+    kept.signal();
+    *kept.told.is_away.lock().unwrap() = false;
+    assert_eq!(kept.end(), End::Idle);
+    assert_eq!(kept.told.closed.lock().unwrap().len(), 1);
+}
+
+#[test]
 fn a_keeper_that_was_killed_is_followed_by_one_that_finishes_its_work() {
     let mut first = Kept::start(LONG);
     *first.told.is_away.lock().unwrap() = true;

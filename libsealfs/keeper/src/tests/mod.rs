@@ -169,8 +169,12 @@ impl Kept {
 
     /// A signal to end, and how it ended.
     pub fn stop(&mut self) -> End {
-        sys::write_all(self.signal.raw(), b"x").unwrap();
+        self.signal();
         self.end()
+    }
+
+    pub fn signal(&self) {
+        sys::write_all(self.signal.raw(), b"x").unwrap();
     }
 
     /// A process that has registered and opened `count` files.
