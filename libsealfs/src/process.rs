@@ -353,6 +353,15 @@ pub fn look_after_keeper(node: &Node) {
     }
 }
 
+/// The keeper is about to be asked for something: if it is dead, another is started first.
+pub fn need_keeper(node: &Node) {
+    if !keeper_link::is_running(&node.arena)
+        && let Some(state) = known_state()
+    {
+        announce(node.runtime, &state.registration);
+    }
+}
+
 /// Tells the keeper about this process, and starts one if there is none. Without a keeper files
 /// work; what must outlive a process does not.
 fn announce(runtime: &Runtime, registration: &Registration) {

@@ -77,6 +77,7 @@ fn fetch(open: &Open, key: FileKey) -> Result<Memory, Errno> {
     let node = process::node()?;
     let file = open.file();
     let _owner = credentials::as_owner(node.runtime);
+    process::need_keeper(node);
     let mapped = keeper_link::map(node.runtime, key, file.open, process::deadline_ms())?;
     Ok(Memory { key, file, mapped })
 }
