@@ -119,6 +119,7 @@ pub struct Core<W: World> {
     pub(crate) wipe: Option<wipe::Progress>,
     pub(crate) wiped: BTreeSet<VolumeId>,
     pub(crate) pushed_ns: u64,
+    pub(crate) kept_house_ns: u64,
     pub(crate) started: bool,
     pub(crate) counters: Counters,
     pub(crate) now: Now,
@@ -165,6 +166,7 @@ impl<W: World> Core<W> {
             wipe: None,
             wiped: BTreeSet::new(),
             pushed_ns: 0,
+            kept_house_ns: 0,
             started: false,
             counters: Counters::default(),
             now: Now::default(),
@@ -217,7 +219,10 @@ impl<W: World> Core<W> {
 
     /// When the core wants a [`Event::Tick`] at the latest.
     pub fn next_wake_ns(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let wipe = self.kept_house_ns + tick::HOUSEKEEPING_NS;
+        let wipe = self.wipe.is_some().then_some(wipe);
+        timer.into_iter().chain(wipe).min()
     }
 
     pub fn usage(&self) -> Usage {

@@ -11,6 +11,8 @@ use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, ShardId, VolumeId};
 
 const MS: u64 = 1_000_000;
+/// Shortest time between two looks at deadlines, leases and the like, in ns.
+pub(super) const HOUSEKEEPING_NS: u64 = 2 * MS;
 
 impl<W: World> Core<W> {
     pub(super) fn on_tick(&mut self) {
@@ -21,6 +23,15 @@ impl<W: World> Core<W> {
             self.timers.remove(&(at, id));
             self.ready.push_back(id);
         }
+        if now.saturating_sub(self.kept_house_ns) >= HOUSEKEEPING_NS {
+            self.kept_house_ns = now;
+            self.keep_house();
+        }
+    }
+
+    /// What need not be looked at after every batch.
+    fn keep_house(&mut self) {
+        let now = self.now.mono_ns;
         if !self.outstanding.is_empty() {
             self.repeat_overdue();
             self.give_up_pushes();
