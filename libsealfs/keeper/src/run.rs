@@ -167,8 +167,8 @@ pub fn keep(
 }
 
 /// What may lie in the runtime directory besides the files that [`clear`] names: shadow working
-/// directories whose maker was killed, FIFOs of the mount, states of clusters.
-const LEFT_OVER: [&str; 3] = ["cwd-", "fifo-", "state-"];
+/// directories whose maker was killed, FIFOs and sockets of the mount, states of clusters.
+const LEFT_OVER: [&str; 4] = ["cwd-", "fifo-", "sock-", "state-"];
 
 /// Takes every file away that the node session had, the arena last.
 fn clear(node: &Node) {
