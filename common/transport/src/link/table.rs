@@ -170,8 +170,9 @@ impl Table {
             payload_bytes: entry.landed,
             fault: entry.fault,
         };
-        drop(entries);
+        // Under the lock: the next owner of the entry sets this word, and must not lose its own.
         self.words[index].store(0, Release);
+        drop(entries);
         self.freed.fetch_add(1, Release);
         sync::wake(&self.freed, 1);
         (end, response)
