@@ -11,7 +11,7 @@ use std::path::Path;
 const TABLE: &str = "c-tests/coverage.tsv";
 const PAGE: &str = "docs/posix-coverage.md";
 /// The exported symbols, one `name = SYS_call, …` a line: each must stand in the table.
-const SYMBOLS: &str = "libsealfs/src/interpose/symbols.rs";
+const SYMBOLS: &str = "libsealfs/src/interpose/table.rs";
 
 struct Row<'a> {
     call: &'a str,
