@@ -248,3 +248,31 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealfs_protocol::header::Kind;
+
+    #[test]
+    fn a_reply_is_not_lost_to_the_thread_that_had_the_entry_before() {
+        let table = Table::new();
+        let header = Header::new(Kind::Reply);
+        std::thread::scope(|s| {
+            for _ in 0..8 {
+                s.spawn(|| {
+                    let mut body = Vec::new();
+                    for _ in 0..20_000 {
+                        let Some((index, tag)) = table.take(Targets::NONE) else {
+                            continue;
+                        };
+                        assert!(table.claim(tag).is_some());
+                        table.deliver(index, header, b"x", 0, false);
+                        assert!(table.is_done(index));
+                        assert_eq!(table.give_back(index, &mut body).0, End::Replied);
+                    }
+                });
+            }
+        });
+    }
+}
