@@ -156,7 +156,10 @@ impl Courier {
             return;
         }
         self.renewed = Some(Instant::now());
-        for manager in self.node.managers_in_use() {
+        // Also where nobody is at this moment: the session lives on, and the next process is in it.
+        let mut managers = self.node.managers_in_use();
+        managers.extend(&self.known);
+        for manager in managers {
             match self.renew(manager) {
                 Ok(()) => {
                     self.known.insert(manager);
