@@ -26,7 +26,7 @@ use sealfs_protocol::Errno;
 
 pub const MAGIC: u64 = u64::from_le_bytes(*b"sealfsA1");
 /// Raised when a process of the version before could misread the file.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 pub const ARENA_FILE: &[u8] = b"arena";
 
 pub const PROCESSES_MAX: u32 = 1 << 16;

@@ -45,7 +45,12 @@ const SLOT_NANOSECONDS: i64 = 731_000_001;
 const CWD_NANOSECONDS: i64 = 732_000_000;
 const INDEX_BITS: u32 = 24;
 const TAG_MASK: u64 = (1 << 38) - 1;
-const DIRECTORY_MODE: u32 = 0o500;
+/// Mode of placeholders and shadow directories: nobody may write there, and a program that has
+/// given its user up can still open them below a descriptor of `slots/` that it kept. The sticky
+/// bit makes the mode an unusual one, so that few other directories need a second look.
+pub const DIRECTORY_MODE: u32 = 0o1555;
+/// Mode of `slots/`, whose parent nobody else may enter: for the same programs.
+const SLOTS_MODE: u32 = 0o733;
 /// How long `mark_shared` waits for a test that holds the lock, in ms.
 const SHARE_MAX_MS: u64 = 5_000;
 
@@ -69,9 +74,52 @@ pub enum Kind {
 
 /// Makes the parent of the placeholder directories.
 pub(super) fn make_slots_dir(runtime: &Runtime) -> Result<()> {
-    match sys::mkdir(runtime.join(SLOTS_DIR).as_c_str(), 0o700) {
+    let path = runtime.join(SLOTS_DIR);
+    match sys::mkdir(path.as_c_str(), SLOTS_MODE) {
+        Ok(()) => sys::chmod_at(CWD, path.as_c_str(), SLOTS_MODE),
         Err(Errno::EEXIST) => Ok(()),
-        other => other,
+        Err(e) => Err(e),
+    }
+}
+
+/// A directory in `slots/`: by its name below the descriptor that was lent, or by its path.
+struct InSlots {
+    dir: i32,
+    path: NodePath,
+    cut: usize,
+}
+
+impl InSlots {
+    fn new(runtime: &Runtime, prefix: &[u8], number: u64) -> InSlots {
+        let mut path = runtime.join(SLOTS_DIR);
+        path.push(b"/").push(prefix).push_number(number);
+        let slots = runtime.slots_fd();
+        let (dir, cut) = if slots >= 0 {
+            (slots, runtime.path().len() + SLOTS_DIR.len() + 2)
+        } else {
+            (CWD, 0)
+        };
+        InSlots { dir, path, cut }
+    }
+
+    fn name(&self) -> &core::ffi::CStr {
+        let bytes = self.path.as_c_str().to_bytes_with_nul();
+        core::ffi::CStr::from_bytes_with_nul(&bytes[self.cut..]).unwrap_or(c"")
+    }
+
+    /// Makes the directory and writes into its times what it stands for.
+    fn make(&self, seconds: i64, nanoseconds: i64) -> Result<()> {
+        match sys::mkdir_at(self.dir, self.name(), DIRECTORY_MODE) {
+            Ok(()) => sys::chmod_at(self.dir, self.name(), DIRECTORY_MODE)?,
+            Err(Errno::EEXIST) => {}
+            Err(e) => return Err(e),
+        }
+        sys::set_times_at(self.dir, self.name(), seconds, nanoseconds)
+    }
+
+    fn open(&self, how: OFlags) -> Result<Fd> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | how;
+        sys::openat(self.dir, self.name(), flags, 0)
     }
 }
 
@@ -104,33 +152,15 @@ pub fn open(runtime: &Runtime, arena: &Arena, id: SlotId, cloexec: bool) -> Resu
 const HOLDER: OFlags = OFlags::DIRECTORY;
 
 fn open_directory(runtime: &Runtime, index: u32, how: OFlags) -> Result<Fd> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | how;
-    let slots = runtime.slots_fd();
-    if slots >= 0 {
-        let path = slot_path(runtime, index);
-        let name = path.as_c_str().to_bytes_with_nul();
-        let cut = runtime.path().len() + SLOTS_DIR.len() + 2;
-        let name = core::ffi::CStr::from_bytes_with_nul(&name[cut..]).unwrap_or(c"");
-        return sys::openat(slots, name, flags, 0);
-    }
-    sys::open(slot_path(runtime, index).as_c_str(), flags, 0)
-}
-
-fn slot_path(runtime: &Runtime, index: u32) -> NodePath {
-    let mut path = runtime.join(SLOTS_DIR);
-    path.push(b"/").push_number(u64::from(index));
-    path
+    InSlots::new(runtime, b"", u64::from(index)).open(how)
 }
 
 fn prepare(runtime: &Runtime, arena: &Arena, index: u32) -> Result<()> {
-    let path = slot_path(runtime, index);
-    match sys::mkdir(path.as_c_str(), DIRECTORY_MODE) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(Errno::ENOSPC) => return Err(Errno::ENFILE),
-        Err(e) => return Err(e),
-    }
     let seconds = tag(arena) << INDEX_BITS | u64::from(index);
-    sys::set_times(path.as_c_str(), seconds as i64, SLOT_NANOSECONDS)
+    match InSlots::new(runtime, b"", u64::from(index)).make(seconds as i64, SLOT_NANOSECONDS) {
+        Err(Errno::ENOSPC) => Err(Errno::ENFILE),
+        other => other,
+    }
 }
 
 /// Tells arenas apart: each is a file of its own on the tmpfs that the placeholders lie on too.
@@ -187,12 +217,11 @@ fn kind_of_times(
             mount: mount as u8,
         };
     }
-    if uid != runtime.uid() {
-        return Kind::Foreign;
-    }
     let index = (seconds as u64 & ((1 << INDEX_BITS) - 1)) as u32;
     match arena {
+        // Made by whichever user: programs of this session may have given theirs up.
         Some(a) if tag(a) == seconds as u64 >> INDEX_BITS => Kind::Slot(index),
+        _ if uid != runtime.uid() => Kind::Foreign,
         _ => Kind::Stale,
     }
 }
@@ -266,26 +295,15 @@ pub fn make_cwd(
     cloexec: bool,
 ) -> Result<i32> {
     let number = arena.map.header().next_cwd.fetch_add(1, Ordering::Relaxed);
-    let mut path = runtime.join(b"cwd-");
-    path.push_number(number);
-    sys::mkdir(path.as_c_str(), DIRECTORY_MODE)?;
-    let made = sys::set_times(
-        path.as_c_str(),
-        ino.0 as i64,
-        CWD_NANOSECONDS + i64::from(mount),
-    )
-    .and_then(|()| {
-        let close = if cloexec {
-            OFlags::CLOEXEC
-        } else {
-            OFlags::empty()
-        };
-        sys::open(
-            path.as_c_str(),
-            OFlags::RDONLY | OFlags::DIRECTORY | close,
-            0,
-        )
-    });
-    sys::rmdir(path.as_c_str())?;
+    let shadow = InSlots::new(runtime, b"cwd-", number);
+    let close = if cloexec {
+        OFlags::CLOEXEC
+    } else {
+        OFlags::empty()
+    };
+    let made = shadow
+        .make(ino.0 as i64, CWD_NANOSECONDS + i64::from(mount))
+        .and_then(|()| shadow.open(OFlags::DIRECTORY | close));
+    sys::rmdir_at(shadow.dir, shadow.name())?;
     made.map(Fd::into_raw)
 }

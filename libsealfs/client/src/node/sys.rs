@@ -87,6 +87,20 @@ pub fn mkdir(path: impl Arg, mode: u32) -> Result<()> {
     fs::mkdirat(borrow(CWD), path, Mode::from_raw_mode(mode)).map_err(errno)
 }
 
+pub fn mkdir_at(dir: RawFd, path: impl Arg, mode: u32) -> Result<()> {
+    fs::mkdirat(borrow(dir), path, Mode::from_raw_mode(mode)).map_err(errno)
+}
+
+/// Sets the mode whatever the file mode mask took off it.
+pub fn chmod_at(dir: RawFd, path: impl Arg, mode: u32) -> Result<()> {
+    let none = AtFlags::empty();
+    fs::chmodat(borrow(dir), path, Mode::from_raw_mode(mode), none).map_err(errno)
+}
+
+pub fn rmdir_at(dir: RawFd, path: impl Arg) -> Result<()> {
+    fs::unlinkat(borrow(dir), path, AtFlags::REMOVEDIR).map_err(errno)
+}
+
 pub fn rmdir(path: impl Arg) -> Result<()> {
     fs::unlinkat(borrow(CWD), path, AtFlags::REMOVEDIR).map_err(errno)
 }
@@ -100,7 +114,12 @@ pub fn rename(from: impl Arg, to: impl Arg) -> Result<()> {
 }
 
 /// Sets both times of `path` to the same instant.
-pub fn set_times(path: impl Arg, seconds: i64, nanoseconds: i64) -> Result<()> {
+pub fn set_times_at(
+    dir: RawFd,
+    path: impl Arg,
+    seconds: i64,
+    nanoseconds: i64,
+) -> Result<()> {
     let at = Timespec {
         tv_sec: seconds,
         tv_nsec: nanoseconds as _,
@@ -109,7 +128,7 @@ pub fn set_times(path: impl Arg, seconds: i64, nanoseconds: i64) -> Result<()> {
         last_access: at,
         last_modification: at,
     };
-    fs::utimensat(borrow(CWD), path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)
+    fs::utimensat(borrow(dir), path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(errno)
 }
 
 /// Backs a range of a file with pages; a pending signal makes the kernel start over.
