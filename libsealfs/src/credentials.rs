@@ -13,15 +13,25 @@ use sealfs_protocol::message::Credentials;
 
 /// A set*id call was seen.
 static CHANGED: AtomicBool = AtomicBool::new(false);
-/// The identity that the client was made with.
+/// The identity before the first change, once somebody needed it.
 static FIRST: AtomicPtr<Credentials> = AtomicPtr::new(core::ptr::null_mut());
 
-/// The identity of the calling thread, for the client of a new process.
-pub fn current() -> Credentials {
+/// The identity that a client is made with: the one that this process, or the one it was forked
+/// from, had before it first changed. Threads with another act under theirs.
+pub fn first() -> Credentials {
+    // SAFETY: null or a leaked box.
+    if let Some(first) = unsafe { FIRST.load(Acquire).as_ref() } {
+        return first.clone();
+    }
     let now = read();
     let kept = Box::into_raw(Box::new(now.clone()));
-    // The one before stays: somebody may be comparing with it.
-    FIRST.swap(kept, AcqRel);
+    if FIRST
+        .compare_exchange(core::ptr::null_mut(), kept, AcqRel, Acquire)
+        .is_err()
+    {
+        // SAFETY: nobody else saw it.
+        drop(unsafe { Box::from_raw(kept) });
+    }
     now
 }
 
@@ -61,6 +71,7 @@ impl Drop for AsOwner {
 
 /// The program changes who it is.
 pub fn note_change() {
+    first();
     CHANGED.store(true, Release);
 }
 

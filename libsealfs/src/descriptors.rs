@@ -8,8 +8,14 @@
 //! The hooks take addresses in the program's memory and go through `guard`.
 
 use crate::guard;
-use crate::{fdtable, kernel, pending};
+use crate::process;
+use crate::{fdtable, kernel, pending, vfork};
+use core::sync::atomic::{
+    AtomicI32,
+    Ordering::{AcqRel, Acquire},
+};
 use sealfs_client::Hooks;
+use sealfs_client::node::Runtime;
 
 /// Sockets go here, if the limit allows.
 const HIGH: u64 = 4000;
@@ -24,6 +30,43 @@ pub fn hooks() -> Hooks {
         zero_user,
         long_wait: pending::look,
     }
+}
+
+/// The descriptor of the placeholders' directory that the node is lent; -1 is none.
+static LENT: AtomicI32 = AtomicI32::new(-1);
+
+/// Opens the placeholders' directory once: opens need not walk to it, and a program that gives its
+/// user up still reaches it.
+pub fn lend_slots(runtime: &Runtime) {
+    if vfork::is_child() {
+        // The number would be in its table, and in nobody's afterwards.
+        return;
+    }
+    let Ok(fd) = runtime.open_slots() else { return };
+    let fd = place_fd(fd);
+    runtime.lend_slots_fd(fd);
+    let before = LENT.swap(fd, AcqRel);
+    if before >= 0 {
+        fdtable::remove_internal(before as u32);
+        kernel::close(before as u32);
+    }
+}
+
+/// A forked child has its own copy of what was lent.
+pub fn keep_lent() {
+    let lent = LENT.load(Acquire);
+    if lent >= 0 {
+        fdtable::add_internal(lent as u32);
+    }
+}
+
+/// The library's descriptors that are open now.
+pub fn in_use() -> impl Iterator<Item = u32> {
+    let sockets = process::known_client()
+        .into_iter()
+        .flat_map(sealfs_client::Client::sockets);
+    let lent = Some(LENT.load(Acquire)).filter(|fd| *fd >= 0);
+    sockets.chain(lent).map(|fd| fd as u32)
 }
 
 /// Moves a new socket out of the program's sight and notes it.

@@ -4,16 +4,29 @@
 //! # Safety
 //! The array and its strings are the process's own and are changed before anybody else runs.
 
-use crate::exec::{INJECTED, PRELOAD};
+use crate::exec::{self, INJECTED, PRELOAD};
 use crate::start::StartEnv;
 use core::ffi::{CStr, c_char};
 
-/// The setting of every name of ours, as `NAME=value`.
+/// The names that a program under the library has to keep.
+const NAMES: [&[u8]; 9] = [
+    b"SEALFS_MOUNT",
+    b"SEALFS_MANAGER",
+    b"SEALFS_VOLUME",
+    b"SEALFS_SITES",
+    b"SEALFS_RUNTIME_DIR",
+    b"SEALFS_KEEPER",
+    b"SEALFS_DEADLINE_MS",
+    b"SEALFS_LOG",
+    b"SEALFS_PARTIAL",
+];
+
+/// Every setting of ours, as `NAME=value`.
 pub fn settings_of(env: &StartEnv) -> Vec<Vec<u8>> {
     let ours = |entry: &&[u8]| {
-        entry.starts_with(b"SEALFS_")
-            && !entry.starts_with(b"SEALFS_INJECTED=")
-            && !entry.starts_with(b"SEALFS_EXECUTABLE=")
+        NAMES
+            .iter()
+            .any(|name| exec::value_of(entry, name).is_some())
     };
     entries(env)
         .map(|(_, text)| text)
@@ -61,11 +74,12 @@ pub fn hide_injected(env: &StartEnv) {
     for (place, text) in entries(env) {
         // SAFETY: the place was just read.
         let pointer = unsafe { *place };
-        if appended && text.starts_with(b"LD_PRELOAD=") {
-            if let Some(cut) = text.iter().rposition(|b| *b == b':') {
-                // SAFETY: within the string, which nobody else reads yet.
-                unsafe { *pointer.add(cut) = 0 };
-            }
+        if appended
+            && text.starts_with(b"LD_PRELOAD=")
+            && let Some(cut) = text.iter().rposition(|b| *b == b':')
+        {
+            // SAFETY: within the string, which nobody else reads yet.
+            unsafe { *pointer.add(cut) = 0 };
         }
         if !hidden(text) {
             kept.push(pointer);

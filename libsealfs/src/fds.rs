@@ -6,7 +6,7 @@
 use crate::interpose::Ctx;
 use crate::kernel;
 use crate::patch::class::TOUCHED;
-use crate::{fdtable, process};
+use crate::{descriptors, fdtable, process};
 use core::sync::atomic::Ordering::Relaxed;
 use sealfs_client::FileRef;
 use sealfs_client::node::placeholder::{self, Kind};
@@ -15,7 +15,7 @@ use sealfs_protocol::attr::{S_IFDIR, S_IFMT};
 use sealfs_protocol::{Errno, InodeId};
 
 /// Mode of placeholder directories: nothing else needs a closer look.
-pub const PLACEHOLDER_MODE: u32 = libc::S_IFDIR | 0o500;
+pub const PLACEHOLDER_MODE: u32 = libc::S_IFDIR | placeholder::DIRECTORY_MODE;
 
 /// What a descriptor number stands for.
 pub enum Fd {
@@ -63,7 +63,7 @@ pub fn lookup(fd: usize) -> Result<Fd, Errno> {
 }
 
 fn is_in_use(fd: usize) -> bool {
-    process::known_client().is_some_and(|client| client.sockets().any(|s| s as usize == fd))
+    descriptors::in_use().any(|own| own as usize == fd)
 }
 
 fn live(fd: usize, index: u32) -> Option<Open> {

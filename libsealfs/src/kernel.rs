@@ -310,3 +310,15 @@ pub fn unmap(address: usize, len: usize) {
 pub fn unlink(path: &CPath) -> Result<(), Errno> {
     call(libc::SYS_unlink, [path.address(), 0, 0, 0, 0, 0]).map(|_| ())
 }
+
+/// Whether a transfer on `fd` would not wait: for writing, or for reading.
+pub fn is_ready(fd: u32, writing: bool) -> bool {
+    let events = if writing { libc::POLLOUT } else { libc::POLLIN };
+    let mut one = libc::pollfd {
+        fd: fd as i32,
+        events,
+        revents: 0,
+    };
+    let at = (&raw mut one) as usize;
+    call(libc::SYS_poll, [at, 1, 0, 0, 0, 0]) == Ok(1)
+}

@@ -29,6 +29,7 @@ mod path;
 mod pending;
 mod process;
 mod route;
+mod settings;
 mod start;
 mod sync;
 mod sys;

@@ -16,7 +16,7 @@ pub fn split_first(path: &[u8]) -> (&[u8], &[u8]) {
 
 /// As [`split_first`], but the rest keeps one leading slash where the component was followed by
 /// nothing but slashes, so that "a/" still says that `a` must be a directory.
-fn rest_of<'a>(path: &'a [u8], name_len: usize) -> &'a [u8] {
+fn rest_of(path: &[u8], name_len: usize) -> &[u8] {
     let start = path.iter().position(|b| *b != b'/').unwrap_or(path.len());
     &path[start + name_len..]
 }

@@ -9,12 +9,13 @@
 //! shares our memory but not our descriptors (vfork, posix_spawn) uses a client of its own for each
 //! call and leaves nothing behind in what is remembered.
 
-use crate::kernel::{self, CPath};
+use crate::kernel;
 use crate::log::{Level, say};
 use crate::patch::{class::SECCOMPED, signals};
+use crate::settings::{self, settings};
 use crate::start::StartEnv;
 use crate::sync::{self, Mutex, Word};
-use crate::{credentials, descriptors, environment, exec, fdtable, path, sys, vfork};
+use crate::{credentials, descriptors, fdtable, sys, vfork};
 use core::ffi::CStr;
 use core::ops::Deref;
 use core::sync::atomic::{
@@ -27,31 +28,13 @@ use sealfs_client::node::{
     Arena, NodeError, ProcessIndex, Registration, Runtime, processes, state_file,
 };
 use sealfs_client::{Client, Config, Identity};
-use sealfs_protocol::limits::CALL_DEADLINE_MS;
 use sealfs_protocol::manager::ClusterState;
 use sealfs_protocol::{ClusterId, Errno, InodeId, VolumeId};
 use std::ffi::CString;
 
-/// What the environment said.
-struct Settings {
-    mount: Vec<u8>,
-    /// (device, inode) of the directories above the mount point that exist.
-    ancestors: Vec<(u64, u64)>,
-    manager: String,
-    volume: String,
-    runtime: Option<Vec<u8>>,
-    deadline_ms: u32,
-    /// The path below the mount that this program was started by.
-    executable: Option<Vec<u8>>,
-    /// Our own path, as `LD_PRELOAD` names it.
-    library: Vec<u8>,
-    /// The keeper's program.
-    keeper: Option<CString>,
-    /// The settings once more, as the keeper gets them.
-    environment: Vec<CString>,
-    /// Every setting of ours as `NAME=value`, for programs that are executed.
-    own: Vec<Vec<u8>>,
-}
+pub use crate::settings::{
+    complete_environment, deadline_ms, executable, is_ancestor, mount, mount_parent, volume_name,
+};
 
 /// The runtime directory and its arena.
 pub struct Node {
@@ -79,131 +62,28 @@ pub struct Template {
     pub volume: VolumeId,
 }
 
-static SETTINGS: AtomicPtr<Settings> = AtomicPtr::new(core::ptr::null_mut());
 static RUNTIME: AtomicPtr<Runtime> = AtomicPtr::new(core::ptr::null_mut());
 static NODE: AtomicPtr<Node> = AtomicPtr::new(core::ptr::null_mut());
 /// The last client made in this memory: a forked child closes its sockets.
 static LAST_CLIENT: AtomicPtr<Connected> = AtomicPtr::new(core::ptr::null_mut());
 /// The number under which this process, or the one it was forked from, was registered.
 static LAST_ME: AtomicU32 = AtomicU32::new(0);
-static MAKING: Mutex<()> = Mutex::const_new(RAW, ());
-const RAW: sync::RawMutex = <sync::RawMutex as lock_api::RawMutex>::INIT;
+static MAKING: Mutex<()> = Mutex::const_new(<sync::RawMutex as lock_api::RawMutex>::INIT, ());
 static UMASK: AtomicU32 = AtomicU32::new(0o022);
 /// The word [`Word::Extra`] of a process that has looked at itself.
 const SEEN: usize = 1;
 
 /// Takes the settings from the environment. Without a usable mount prefix the library stays idle.
 pub fn start(env: &StartEnv) {
-    let text = |name: &[u8]| {
-        env.get(name)
-            .map(|value| String::from_utf8_lossy(value).into_owned())
-            .unwrap_or_default()
-    };
-    let Some(mount) = env.get(b"SEALFS_MOUNT").and_then(path::normal_mount) else {
-        return say(
-            Level::Error,
-            format_args!("SEALFS_MOUNT must be an absolute path below /"),
-        );
-    };
-    let own = environment::settings_of(env);
-    let settings = Settings {
-        ancestors: ancestors_of(&mount),
-        mount,
-        manager: text(b"SEALFS_MANAGER"),
-        volume: text(b"SEALFS_VOLUME"),
-        runtime: env.get(b"SEALFS_RUNTIME_DIR").map(<[u8]>::to_vec),
-        deadline_ms: text(b"SEALFS_DEADLINE_MS")
-            .parse()
-            .unwrap_or(CALL_DEADLINE_MS),
-        executable: env.get(exec::EXECUTABLE).map(<[u8]>::to_vec),
-        library: env
-            .get(exec::PRELOAD)
-            .and_then(own_path)
-            .unwrap_or_default(),
-        keeper: env
-            .get(b"SEALFS_KEEPER")
-            .and_then(|path| CString::new(path).ok()),
-        environment: own
-            .iter()
-            .filter_map(|entry| CString::new(entry.clone()).ok())
-            .collect(),
-        own,
-    };
-    environment::hide_injected(env);
-    SETTINGS.store(Box::into_raw(Box::new(settings)), Release);
+    if !settings::start(env) {
+        return;
+    }
     // Nobody else runs yet, so the mask is read by setting it.
     let mask = kernel::umask(0);
     kernel::umask(mask);
     UMASK.store(mask, Relaxed);
     first_look();
     crate::cwd::get();
-}
-
-/// The one of the preloaded libraries that is us.
-fn own_path(preloaded: &[u8]) -> Option<Vec<u8>> {
-    let mut paths = preloaded.split(|b| *b == b':' || *b == b' ');
-    paths
-        .find(|path| path.ends_with(b"/libsealfs.so"))
-        .map(<[u8]>::to_vec)
-}
-
-/// An environment for a program that is about to be executed, with what keeps us loaded.
-pub fn complete_environment(given: Vec<Vec<u8>>, executable: Option<&[u8]>) -> exec::Environment {
-    match settings() {
-        Some(s) if !s.library.is_empty() => exec::complete(given, &s.own, &s.library, executable),
-        _ => exec::Environment {
-            entries: given,
-            changed: false,
-        },
-    }
-}
-
-/// The directories above the mount point, as the kernel knows them.
-fn ancestors_of(mount: &[u8]) -> Vec<(u64, u64)> {
-    let ends = mount
-        .iter()
-        .enumerate()
-        .filter(|(_, b)| **b == b'/')
-        .map(|(at, _)| at.max(1));
-    ends.filter_map(|end| {
-        let stat = kernel::stat_at(kernel::AT_FDCWD, &CPath::new(&mount[..end]), 0).ok()?;
-        Some((stat.st_dev, stat.st_ino))
-    })
-    .collect()
-}
-
-fn settings() -> Option<&'static Settings> {
-    // SAFETY: set once from a leaked box, never freed.
-    unsafe { SETTINGS.load(Acquire).as_ref() }
-}
-
-/// The mount prefix; empty (and thus matching nothing) while the library is idle.
-pub fn mount() -> &'static [u8] {
-    settings().map_or(b"", |s| &s.mount)
-}
-
-pub fn volume_name() -> &'static str {
-    settings().map_or("", |s| &s.volume)
-}
-
-/// How long one call may take, in ms.
-pub fn deadline_ms() -> u32 {
-    settings().map_or(CALL_DEADLINE_MS, |s| s.deadline_ms)
-}
-
-/// The path below the mount that this program was started by, if it was.
-pub fn executable() -> Option<&'static [u8]> {
-    settings()?.executable.as_deref()
-}
-
-/// Whether these are the attributes of a directory above the mount point.
-pub fn is_ancestor(stat: &libc::stat) -> bool {
-    settings().is_some_and(|s| s.ancestors.contains(&(stat.st_dev, stat.st_ino)))
-}
-
-/// The parent of the mount point, by (device, inode).
-pub fn mount_parent() -> Option<(u64, u64)> {
-    settings()?.ancestors.last().copied()
 }
 
 pub fn pid() -> u32 {
@@ -236,9 +116,7 @@ fn first_look() {
         parents.client.close_inherited();
         fdtable::clear_internals();
     }
-    if let Some(runtime) = known_runtime() {
-        runtime.lend_slots_fd(-1);
-    }
+    descriptors::keep_lent();
     sync::word(Word::Extra).store(SEEN, Release);
 }
 
@@ -341,6 +219,7 @@ fn register(runtime: &'static Runtime) -> Result<Registration, Errno> {
     }
     let (arena, registration) = processes::join(runtime, url).map_err(|e| refuse(&e))?;
     NODE.store(Box::into_raw(Box::new(Node { runtime, arena })), Release);
+    descriptors::lend_slots(runtime);
     Ok(registration)
 }
 
@@ -472,7 +351,7 @@ fn connect(state: &State) -> Result<Connected, Errno> {
         client: state.registration.client,
         session: node.arena.session(),
         pid: state.registration.process.pid,
-        credentials: credentials::current(),
+        credentials: credentials::first(),
     };
     let client = Client::connect(config, identity).map_err(|error| {
         say(Level::Error, format_args!("{error}"));

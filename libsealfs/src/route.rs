@@ -40,14 +40,26 @@ pub enum Outcome {
 pub type Answer = Result<Outcome, Errno>;
 
 /// An answer without a value.
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "the last expression of every handler"
+)]
 pub fn done() -> Answer {
     Ok(Outcome::Ours(0))
 }
 
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "the last expression of every handler"
+)]
 pub fn value(value: usize) -> Answer {
     Ok(Outcome::Ours(value as isize))
 }
 
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "the last expression of every handler"
+)]
 pub fn theirs(why: Bypass) -> Answer {
     Ok(Outcome::Theirs(why))
 }

@@ -35,6 +35,7 @@ pub fn fcntl(ctx: &mut Ctx<'_>) -> Answer {
         // Whom to signal: kept by the kernel with the placeholder, and never used for files.
         libc::F_SETOWN..=libc::F_GETOWN | 10..=F_GETOWN_EX => theirs(Bypass::KernelsPart),
         libc::F_GETLEASE => value(libc::F_UNLCK as usize),
+        libc::F_SETPIPE_SZ | libc::F_GETPIPE_SZ => Err(Errno::EBADF),
         libc::F_SETLEASE => Err(Errno::EAGAIN),
         _ => Err(Errno::EINVAL),
     }

@@ -92,6 +92,12 @@ fn transfer(
     (to, to_at): (&End, Option<u64>),
     len: usize,
 ) -> Result<usize, Errno> {
+    // Before anything is taken out of a pipe.
+    if matches!(from, End::Ours(open) if !open.can_read())
+        || matches!(to, End::Ours(open) if !open.can_write())
+    {
+        return Err(Errno::EBADF);
+    }
     let mut bytes = vec![0u8; len.min(STEP_BYTES)];
     let at = |offset: Option<u64>| offset.map_or(Position::Current, Position::At);
     // A source that is ours is read without moving it, and moved by what arrived.
@@ -192,6 +198,11 @@ pub fn splice(ctx: &mut Ctx<'_>) -> Answer {
     if kernel::fstat(pipe as usize)?.st_mode & libc::S_IFMT != libc::S_IFIFO {
         return Err(Errno::EINVAL);
     }
+    if let End::Ours(open) = &to
+        && open.flags() & libc::O_APPEND != 0
+    {
+        return Err(Errno::EINVAL);
+    }
     let (from_at, to_at) = (offset_at(ctx.arg(1))?, offset_at(ctx.arg(3))?);
     let pipe_offset = if matches!(from, End::Native(_)) {
         from_at
@@ -200,6 +211,11 @@ pub fn splice(ctx: &mut Ctx<'_>) -> Answer {
     };
     if pipe_offset.is_some() {
         return Err(Errno::ESPIPE);
+    }
+    if ctx.arg(5) as u32 & libc::SPLICE_F_NONBLOCK != 0
+        && !kernel::is_ready(pipe, matches!(to, End::Native(_)))
+    {
+        return Err(Errno::EAGAIN);
     }
     let moved = transfer((&from, from_at), (&to, to_at), ctx.arg(4))?;
     advance(ctx.arg(1), from_at, moved)?;

@@ -8,12 +8,13 @@
 //! every later one; an entry that existed all the time is returned exactly once.
 
 use super::{Ctx, user};
+use crate::descriptors;
 use crate::fds::{self, Fd, Open};
 use crate::kernel;
 use crate::path;
 use crate::process;
 use crate::route::{Answer, Bypass, Outcome, theirs, value};
-use sealfs_client::At;
+use sealfs_client::{At, Failure};
 use sealfs_protocol::attr::S_IFDIR;
 use sealfs_protocol::{Errno, InodeId};
 
@@ -135,7 +136,7 @@ fn fill(open: &Open, position: &mut u64, page: &mut Page) -> Result<(), Errno> {
         *position = 1;
     }
     if *position == 1 {
-        if !page.push(parent_of(dir).unwrap_or(dir.0), AFTER_DOTS, S_IFDIR, b"..") {
+        if !page.push(parent_of(dir)?, AFTER_DOTS, S_IFDIR, b"..") {
             return Ok(());
         }
         *position = AFTER_DOTS;
@@ -152,6 +153,10 @@ fn fill(open: &Open, position: &mut u64, page: &mut Page) -> Result<(), Errno> {
             *position = next;
         }
         if answer.end {
+            // Only a directory without entries can have been removed.
+            if *position == AFTER_DOTS && open.attributes()?.nlink == 0 {
+                return Err(Errno::ENOENT);
+            }
             page.set_last_position(END);
             *position = END;
             return Ok(());
@@ -163,22 +168,21 @@ fn fill(open: &Open, position: &mut u64, page: &mut Page) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Inode number of `..`; the root's lies in the kernel's tree.
-fn parent_of(dir: InodeId) -> Option<u64> {
-    if dir == process::root().ok()? {
-        return process::mount_parent().map(|(_, ino)| ino);
+/// Inode number of `..`; the root's lies in the kernel's tree. ENOENT: the directory was removed.
+fn parent_of(dir: InodeId) -> Result<u64, Errno> {
+    if dir == process::root()? {
+        return Ok(process::mount_parent().map_or(dir.0, |(_, ino)| ino));
     }
-    let client = process::client().ok()?;
-    client
-        .stat(
-            At {
-                base: dir,
-                path: b"..",
-            },
-            false,
-        )
-        .ok()
-        .map(|attr| attr.ino.0)
+    let up = At {
+        base: dir,
+        path: b"..",
+    };
+    match process::client()?.stat(up, false) {
+        Ok(attr) => Ok(attr.ino.0),
+        Err(Failure::Errno(Errno::ESTALE | Errno::ENOENT)) => Err(Errno::ENOENT),
+        Err(Failure::Errno(errno)) => Err(errno),
+        Err(Failure::Outside(_)) => Ok(dir.0),
+    }
 }
 
 /// A record as the kernel wrote it.
@@ -255,7 +259,7 @@ fn position_of(record: &[u8]) -> u64 {
 /// The list of this process's descriptors without the library's own.
 fn list_descriptors(ctx: &Ctx<'_>) -> Answer {
     let fd = ctx.fd(0) as u32;
-    let hidden: Vec<u32> = super::fd::internals().collect();
+    let hidden: Vec<u32> = descriptors::in_use().collect();
     if hidden.is_empty() {
         return theirs(Bypass::NativeDescriptor);
     }

@@ -12,19 +12,17 @@
 //! Pointers handed to the kernel belong to an [`Image`] that outlives the call.
 
 use super::at::{self, PathArg};
-use super::{Ctx, fd, is_missing, map, process as processes, user};
+use super::program::{Program, full_path};
+use super::{Ctx, fd, is_missing, process as processes, user};
 use crate::exec::{self, Format, Shebang};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::call::Call;
 use crate::process::{self, ClientRef};
 use crate::route::{self, Answer, Outcome, Place, Target};
-use crate::{path, vfork};
-use sealfs_client::{At, Failure, FileRef};
-use sealfs_protocol::attr::{S_IFMT, S_IFREG};
-use sealfs_protocol::limits::SYMLINKS_MAX;
-use sealfs_protocol::{Errno, InodeId};
+use crate::vfork;
+use sealfs_client::Failure;
+use sealfs_protocol::Errno;
 
-const X_OK: u32 = 1;
 /// Scripts that interpret scripts, at most (Linux: `BINPRM`'s depth of recursion).
 const NESTED_MAX: u32 = 4;
 /// Most strings of one argument list or environment.
@@ -189,7 +187,7 @@ fn place_of(place: &Place, plan: Plan, shown: &[u8], depth: u32) -> Answer {
             Ok(Outcome::Ours(said))
         }
         Found::Script(script) => interpreter(script, plan, shown, depth + 1),
-        Found::Outside(local) => native_path(&local, plan),
+        Found::Outside(local) => Ok(native_path(&local, plan)),
     }
 }
 
@@ -229,12 +227,12 @@ fn interpreter(script: Shebang, plan: Plan, shown: &[u8], depth: u32) -> Answer 
     };
     match route::locate(AT_FDCWD, &script.interpreter, true)? {
         Target::Ours(place) => place_of(&place, plan, &script.interpreter, depth),
-        Target::Theirs(_) | Target::Link(_) => native_path(&script.interpreter, plan),
+        Target::Theirs(_) | Target::Link(_) => Ok(native_path(&script.interpreter, plan)),
     }
 }
 
 /// A program of the kernel's tree by another path than the call named.
-fn native_path(local: &[u8], plan: Plan) -> Answer {
+fn native_path(local: &[u8], plan: Plan) -> Outcome {
     let environment = process::complete_environment(plan.environment, None).entries;
     let image = vfork::Parked::new(Image::new(local, plan.arguments, environment));
     let args = [
@@ -249,7 +247,7 @@ fn native_path(local: &[u8], plan: Plan) -> Answer {
         nr: libc::SYS_execve as usize,
         args,
     });
-    Ok(Outcome::Ours(said))
+    Outcome::Ours(said)
 }
 
 /// Executes what a memfd holds; `full` is the path it is said to have.
@@ -337,78 +335,6 @@ impl Image {
             environment,
         }
     }
-}
-
-/// A file of the volume that may be executed, open for reading.
-struct Program<'a> {
-    client: &'a ClientRef,
-    file: FileRef,
-    size: u64,
-}
-
-impl<'a> Program<'a> {
-    fn open(client: &'a ClientRef, place: &Place) -> Result<Program<'a>, Failure> {
-        let attr = client.access(place.at(), true, X_OK)?;
-        if attr.mode & S_IFMT != S_IFREG || attr.mode & 0o111 == 0 {
-            return Err(Errno::EACCES.into());
-        }
-        let open = process::node()?.arena.mint_open();
-        let opened = client.open(place.at(), libc::O_RDONLY as u32, 0, open)?;
-        let file = FileRef {
-            ino: opened.attr.ino,
-            open,
-        };
-        Ok(Program {
-            client,
-            file,
-            size: opened.attr.size_bytes,
-        })
-    }
-
-    fn read_head(&self, into: &mut [u8]) -> Result<usize, Errno> {
-        self.client
-            .read(self.file, 0, &mut user::Spans::own(into).targets())
-    }
-
-    /// The whole file in a sealed memfd that is closed at exec.
-    fn memory(&self) -> Result<u32, Errno> {
-        let memory = map::memory_with(self.client, self.file, 0, self.size)?;
-        let seals =
-            libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-        kernel::fcntl(memory, libc::F_ADD_SEALS, seals as usize)?;
-        Ok(memory)
-    }
-}
-
-impl Drop for Program<'_> {
-    fn drop(&mut self) {
-        self.client.close(self.file);
-    }
-}
-
-/// The absolute path of a place, its last symbolic links followed, as `/proc/self/exe` tells it.
-fn full_path(client: &ClientRef, place: &Place) -> Result<Vec<u8>, Failure> {
-    let mut base: InodeId = place.base;
-    let mut rest = place.path.clone();
-    for _ in 0..SYMLINKS_MAX {
-        let (directory, name) = client.parent_of(At { base, path: &rest })?;
-        let at = At {
-            base: directory,
-            path: &name,
-        };
-        if !client.stat(at, false)?.is_symlink() {
-            return Ok(path::join(&client.directory_path(directory)?, &name));
-        }
-        let target = client.readlink(At {
-            base: directory,
-            path: &name,
-        })?;
-        (base, rest) = match path::below(process::mount(), &target) {
-            Some(inside) => (process::root()?, inside.to_vec()),
-            None => (directory, target),
-        };
-    }
-    Err(Errno::ELOOP.into())
 }
 
 /// The interpreter line of a script of the kernel's tree.

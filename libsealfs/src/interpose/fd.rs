@@ -5,6 +5,7 @@
 
 use super::{Ctx, lock};
 use crate::credentials;
+use crate::descriptors;
 use crate::fds::{self, Fd, Open};
 use crate::fdtable::{self, State};
 use crate::route::{Answer, Bypass, Outcome, done, theirs};
@@ -215,8 +216,7 @@ pub fn close_range(ctx: &mut Ctx<'_>) -> Answer {
         .collect();
     fdtable::forget_range(first as usize, last as usize);
     let mut from = first;
-    let mut kept: Vec<u32> = internals()
-        .filter(|fd| (first..=last).contains(fd))
+    let mut kept: Vec<u32> = descriptors::in_use().filter(|fd| (first..=last).contains(fd))
         .collect();
     kept.sort_unstable();
     for fd in kept {
@@ -231,14 +231,6 @@ pub fn close_range(ctx: &mut Ctx<'_>) -> Answer {
     fdtable::forget_range(first as usize, last as usize);
     open.iter().for_each(closed);
     done()
-}
-
-/// The library's sockets that are open now.
-pub fn internals() -> impl Iterator<Item = u32> {
-    process::known_client()
-        .into_iter()
-        .flat_map(|client| client.sockets())
-        .map(|fd| fd as u32)
 }
 
 /// The numbers that are open, from the kernel's own list.

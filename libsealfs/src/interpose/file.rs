@@ -8,9 +8,9 @@ use super::user::Spans;
 use super::{map, write_limit};
 use crate::fds::Open;
 use crate::process;
+use sealfs_protocol::Errno;
 use sealfs_protocol::attr::{Attr, S_IFMT, S_IFREG};
 use sealfs_protocol::limits::FILE_SIZE_MAX_BYTES;
-use sealfs_protocol::{Errno, ShardId};
 
 /// Where a transfer takes place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +54,7 @@ impl Open {
     }
 
     fn read_at(&self, offset: u64, spans: &mut Spans) -> Result<usize, Errno> {
-        let room = FILE_SIZE_MAX_BYTES.saturating_sub(offset);
-        spans.cut(usize::try_from(room).unwrap_or(usize::MAX));
+        check_end(offset, spans)?;
         if spans.total() == 0 {
             return Ok(0);
         }
@@ -109,6 +108,7 @@ impl Open {
         spans: &mut Spans,
         append: bool,
     ) -> Result<(usize, u64), Errno> {
+        check_end(offset, spans)?;
         if spans.total() == 0 {
             return Ok((0, offset));
         }
@@ -152,10 +152,9 @@ impl Open {
         let written: Vec<_> = self.slot.written().collect();
         client.note_written(self.file(), &written);
         let synced = client.fsync(self.file(), data_only);
-        let shards: Vec<ShardId> = written.iter().map(|(shard, _)| *shard).collect();
-        shards
-            .into_iter()
-            .for_each(|shard| self.slot.forget_written(shard));
+        for (shard, _) in written {
+            self.slot.forget_written(shard);
+        }
         synced
     }
 
@@ -191,4 +190,12 @@ impl Open {
         map::write_back(self)?;
         process::client()?.seek_hole(self.file(), offset)
     }
+}
+
+/// A transfer that would pass the largest offset is refused, as by Linux.
+fn check_end(offset: u64, spans: &Spans) -> Result<(), Errno> {
+    if offset.saturating_add(spans.total() as u64) > FILE_SIZE_MAX_BYTES {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
 }

@@ -12,13 +12,14 @@
 //! Mappings made here for filling are ours until they are unmapped; the program's are made by its
 //! own call with another descriptor.
 
+use super::filled::memory_with;
 use super::user::Spans;
 use super::{Ctx, native};
 use crate::credentials;
 use crate::fds::{self, Fd, Open};
-use crate::kernel;
+use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::call::Call;
-use crate::process::{self, ClientRef};
+use crate::process;
 use crate::route::{Answer, Bypass, Outcome, done, theirs};
 use crate::sync::{Mutex, RawMutex};
 use sealfs_client::FileRef;
@@ -26,8 +27,6 @@ use sealfs_client::node::keeper_link::{self, MappedFile};
 use sealfs_client::node::mapped::FileKey;
 use sealfs_protocol::{Errno, InodeId};
 
-/// Largest private mapping or executable, in bytes: it is filled when it is made.
-const FILLED_MAX_BYTES: u64 = 4 << 30;
 const PAGE_BYTES: usize = 4096;
 
 /// A shared mapping of this process.
@@ -225,9 +224,20 @@ fn map_descriptor(ctx: &Ctx<'_>, memory: u32, offset: u64) -> isize {
 fn map_shared(ctx: &mut Ctx<'_>, open: &Open) -> Answer {
     let key = key_of(open);
     let memory = fetch(open, key)?;
-    let said = map_descriptor(ctx, memory.mapped.bytes_fd as u32, ctx.arg(5) as u64);
+    let bytes = memory.mapped.bytes_fd as u32;
+    let offset = ctx.arg(5) as u64;
+    let said = if open.can_write() {
+        map_descriptor(ctx, bytes, offset)
+    } else {
+        // Through a descriptor that cannot write, so that mprotect(2) is refused later on.
+        let path = CPath::new(format!("/proc/self/fd/{bytes}").as_bytes());
+        let reader = kernel::open_at(AT_FDCWD, &path, libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
+        let said = map_descriptor(ctx, reader, offset);
+        kernel::close(reader);
+        said
+    };
     drop(memory);
-    if said >= 0 || said < -4095 {
+    if !(-4095..0).contains(&said) {
         let start = said as usize;
         let end = start + ctx.arg(1).next_multiple_of(PAGE_BYTES);
         MAPPINGS.lock().push(Mapping {
@@ -238,52 +248,6 @@ fn map_shared(ctx: &mut Ctx<'_>, open: &Open) -> Answer {
         });
     }
     Ok(Outcome::Ours(said))
-}
-
-/// A new memfd, closed at exec, with `len` bytes of a file from `offset` on, or as many as there are.
-pub fn memory_with(client: &ClientRef, file: FileRef, offset: u64, len: u64) -> Result<u32, Errno> {
-    if len > FILLED_MAX_BYTES {
-        return Err(Errno::ENOMEM);
-    }
-    let memory = kernel::memfd(c"sealfs", libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)?;
-    match fill(client, file, offset, len as usize, memory) {
-        Ok(()) => Ok(memory),
-        Err(errno) => {
-            kernel::close(memory);
-            Err(errno)
-        }
-    }
-}
-
-fn fill(
-    client: &ClientRef,
-    file: FileRef,
-    offset: u64,
-    len: usize,
-    memory: u32,
-) -> Result<(), Errno> {
-    kernel::truncate(memory, len as u64)?;
-    if len == 0 {
-        return Ok(());
-    }
-    let window = kernel::map_for_writing(memory, len)?;
-    let mut done = 0;
-    let result = loop {
-        if done == len {
-            break Ok(());
-        }
-        // SAFETY: the window is `len` bytes of memory that only we use.
-        let rest =
-            unsafe { core::slice::from_raw_parts_mut((window + done) as *mut u8, len - done) };
-        match client.read(file, offset + done as u64, &mut Spans::own(rest).targets()) {
-            // It became shorter meanwhile.
-            Ok(0) => break kernel::truncate(memory, done as u64),
-            Ok(count) => done += count,
-            Err(errno) => break Err(errno),
-        }
-    };
-    kernel::unmap(window, len);
-    result
 }
 
 /// munmap(address, bytes)
@@ -337,8 +301,9 @@ fn forget(start: usize, end: usize) {
         mappings.extend(split);
     }
     if let Ok(runtime) = process::runtime() {
-        gone.into_iter()
-            .for_each(|key| keeper_link::unmapped(runtime, key));
+        for key in gone {
+            keeper_link::unmapped(runtime, key);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::at::{self, PathArg};
 use super::{Ctx, is_missing, user};
 use crate::cwd::{self, Cwd};
 use crate::fds::{self, Fd};
-use crate::kernel::{AT_FDCWD, CPath};
+use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::path::{self, Magic};
 use crate::process::{self, ClientRef};
 use crate::route::{self, Answer, Bypass, Outcome, Place, Target, done, theirs, value};
@@ -262,7 +262,19 @@ fn link_between(ctx: &mut Ctx<'_>, from: PathArg, to: PathArg) -> Answer {
     match both(ctx, from, to)? {
         Pair::Said(said) => Ok(Outcome::Ours(said)),
         Pair::Theirs => theirs(Bypass::KernelsPart),
-        Pair::Across => Err(Errno::EXDEV),
+        Pair::Across => {
+            // The kernel looks the file up before it compares the file systems.
+            let path = user::path(ctx.arg(from.index))?;
+            if let Target::Theirs(_) = at::locate(ctx, from)? {
+                let follow = if from.follow {
+                    0
+                } else {
+                    libc::AT_SYMLINK_NOFOLLOW
+                };
+                kernel::stat_at(from.dir, &CPath::new(&path), follow | libc::AT_EMPTY_PATH)?;
+            }
+            Err(Errno::EXDEV)
+        }
         Pair::Ours(old, new) => {
             if new.is_mount_point() {
                 return Err(Errno::EEXIST);
@@ -315,9 +327,22 @@ fn both(ctx: &mut Ctx<'_>, from: PathArg, to: PathArg) -> Result<Pair, Errno> {
     let (old, new) = (at::locate(ctx, from)?, at::locate(ctx, to)?);
     Ok(match (old, new) {
         (Target::Ours(old), Target::Ours(new)) => Pair::Ours(old, new),
-        (Target::Ours(_), _) | (_, Target::Ours(_)) => Pair::Across,
+        (Target::Ours(_), _) => across(ctx, to)?,
+        (_, Target::Ours(_)) => across(ctx, from)?,
         _ => ctx.kernel_said.map_or(Pair::Theirs, Pair::Said),
     })
+}
+
+/// One path is ours, the other, `arg`, is not; its directory has to be one all the same.
+fn across(ctx: &Ctx<'_>, arg: PathArg) -> Result<Pair, Errno> {
+    let relative = user::path(ctx.arg(arg.index))?.first() != Some(&b'/');
+    if relative && arg.dir != AT_FDCWD {
+        let stat = kernel::fstat(arg.dir as u32 as usize)?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
+            return Err(Errno::ENOTDIR);
+        }
+    }
+    Ok(Pair::Across)
 }
 
 /// A symbolic link in the volume led out of it, for one path or both: goes on in the kernel if that

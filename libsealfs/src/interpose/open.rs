@@ -15,7 +15,7 @@ use crate::log::{Level, say};
 use crate::patch::class::TOUCHED;
 use crate::path::{self, Magic};
 use crate::process::{self, ClientRef, Node};
-use crate::route::{Answer, Bypass, Outcome, Place, theirs};
+use crate::route::{Answer, Bypass, Outcome, Place, Target, theirs};
 use crate::vfork;
 use core::sync::atomic::Ordering::Relaxed;
 use sealfs_client::node::{OpenedFile, SlotId, SlotInit, placeholder};
@@ -59,23 +59,48 @@ pub fn openat(ctx: &mut Ctx<'_>) -> Answer {
 /// openat2(dir, path, how, size). Restrictions of the walk are the kernel's to keep; where the
 /// path is ours they are not to be had, which is said as by a kernel without the call.
 pub fn openat2(ctx: &mut Ctx<'_>) -> Answer {
-    const SIZE_FIRST: usize = 24;
     let dir = ctx.int(0);
-    if ctx.arg(3) < SIZE_FIRST {
-        return theirs(Bypass::NotBelowMount);
-    }
-    let [flags, mode, resolve]: [u64; 3] = user::read(ctx.arg(2))?;
     let arg = PathArg {
         dir,
         index: 1,
-        follow: flags as i32 & libc::O_NOFOLLOW == 0,
+        follow: true,
         empty: false,
     };
-    let restricted = resolve & !(libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS) != 0;
-    match at::locate(ctx, arg)? {
-        crate::route::Target::Ours(_) if restricted => Err(Errno::ENOSYS),
-        _ => open_path(ctx, dir, 1, flags as i32, mode as u32),
+    if ctx.arg(3) < HOW_BYTES {
+        return theirs(Bypass::NotBelowMount);
     }
+    let [flags, mode, resolve]: [u64; 3] = user::read(ctx.arg(2))?;
+    if let Target::Ours(_) = at::locate(ctx, arg)? {
+        check_how(ctx, flags, mode, resolve)?;
+    }
+    open_path(ctx, dir, 1, flags as i32, mode as u32)
+}
+
+/// Bytes of `struct open_how` in its first version (openat2(2)).
+const HOW_BYTES: usize = 24;
+
+fn check_how(ctx: &Ctx<'_>, flags: u64, mode: u64, resolve: u64) -> Result<(), Errno> {
+    const RESOLVE_KNOWN: u64 = 0x3f;
+    let kept = (AT_OPEN | WITH_PATH | TMPFILE_BIT | LARGEFILE | libc::O_ACCMODE) as u64;
+    let status = (libc::O_APPEND | libc::O_ASYNC | libc::O_DIRECT | libc::O_SYNC) as u64;
+    let known = kept | status | (libc::O_NOATIME | libc::O_NONBLOCK) as u64;
+    let creates = flags & (libc::O_CREAT | TMPFILE_BIT) as u64 != 0;
+    if flags & !known != 0
+        || resolve & !RESOLVE_KNOWN != 0
+        || mode & !0o7777 != 0
+        || (mode != 0 && !creates)
+        || (flags & libc::O_PATH as u64 != 0 && flags & !(WITH_PATH as u64) != 0)
+    {
+        return Err(Errno::EINVAL);
+    }
+    let rest = user::copy_in(ctx.arg(2) + HOW_BYTES, (ctx.arg(3) - HOW_BYTES).min(4096))?;
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(Errno::E2BIG);
+    }
+    if resolve & !(libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS) != 0 {
+        return Err(Errno::ENOSYS);
+    }
+    Ok(())
 }
 
 fn open_path(ctx: &mut Ctx<'_>, dir: i32, index: usize, flags: i32, mode: u32) -> Answer {
@@ -93,7 +118,7 @@ fn open_path(ctx: &mut Ctx<'_>, dir: i32, index: usize, flags: i32, mode: u32) -
         empty: false,
     };
     if ctx.kernel_said.is_none() && lists_descriptors(ctx, arg) {
-        return open_listing(ctx);
+        return Ok(open_listing(ctx));
     }
     let mut fifo = None;
     let answer = at::run(ctx, arg, |client, place| {
@@ -256,10 +281,10 @@ fn lists_descriptors(ctx: &Ctx<'_>, arg: PathArg) -> bool {
 }
 
 /// Opens that directory natively and remembers what it is.
-fn open_listing(ctx: &Ctx<'_>) -> Answer {
+fn open_listing(ctx: &Ctx<'_>) -> Outcome {
     let said = ctx.native();
     if let Ok(fd) = usize::try_from(said) {
         fdtable::set(fd, State::Listing);
     }
-    Ok(Outcome::Ours(said))
+    Outcome::Ours(said)
 }

@@ -141,10 +141,10 @@ pub fn lseek(ctx: &mut Ctx<'_>) -> Answer {
         libc::SEEK_SET => by,
         libc::SEEK_CUR => (guard.get() as i64)
             .checked_add(by)
-            .ok_or(Errno::EOVERFLOW)?,
+            .ok_or(Errno::EINVAL)?,
         libc::SEEK_END => {
             let size = end_of(&open)?;
-            size.checked_add(by).ok_or(Errno::EOVERFLOW)?
+            size.checked_add(by).ok_or(Errno::EINVAL)?
         }
         SEEK_DATA | SEEK_HOLE if open.is_directory() => return Err(Errno::EINVAL),
         SEEK_DATA | SEEK_HOLE if by < 0 => return Err(Errno::ENXIO),

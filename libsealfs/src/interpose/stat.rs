@@ -20,6 +20,8 @@ use sealfs_protocol::{Errno, codec};
 const BLOCK_BYTES: i64 = 1 << 20;
 /// Major number of the volumes' devices; unassigned in Linux.
 const MAJOR: u32 = 0x5ea;
+/// The bit of a statx mask that must not be set (statx(2)).
+const STATX_RESERVED: u32 = 0x8000_0000;
 const MINOR_MASK: u32 = 0xf_ffff;
 
 /// The minor number that stands for this volume.
@@ -149,7 +151,11 @@ pub fn statx(ctx: &mut Ctx<'_>) -> Answer {
         return theirs(Bypass::KernelsPart);
     }
     let arg = flagged(ctx, 1, flags);
+    let mask = ctx.arg(3) as u32;
     at::run(ctx, arg, |client, place| {
+        if mask & STATX_RESERVED != 0 {
+            return Err(Errno::EINVAL.into());
+        }
         user::write(out, &encode_statx(&attributes(client, place, arg.follow)?))?;
         Ok(0)
     })

@@ -59,7 +59,7 @@ pub fn setrlimit(ctx: &mut Ctx<'_>) -> Answer {
     if ctx.arg(0) != libc::RLIMIT_FSIZE as usize {
         return theirs(Bypass::KernelsPart);
     }
-    changed(ctx)
+    Ok(changed(ctx))
 }
 
 /// prlimit64(pid, resource, new, old)
@@ -67,12 +67,12 @@ pub fn prlimit(ctx: &mut Ctx<'_>) -> Answer {
     if ctx.arg(1) != libc::RLIMIT_FSIZE as usize || ctx.arg(2) == 0 {
         return theirs(Bypass::KernelsPart);
     }
-    changed(ctx)
+    Ok(changed(ctx))
 }
 
 /// The kernel sets the limit; the next write asks for it.
-fn changed(ctx: &mut Ctx<'_>) -> Answer {
+fn changed(ctx: &mut Ctx<'_>) -> Outcome {
     let said = ctx.native();
     LIMIT.store(UNKNOWN, Relaxed);
-    Ok(Outcome::Ours(said))
+    Outcome::Ours(said)
 }
