@@ -174,7 +174,7 @@ fn written<V: World>(v: &View<V>, offset: u64, size_bytes: u64) -> OpReply {
 fn touch<V: World>(v: &View<V>, record: &mut InodeRecord) {
     record.mtime = v.time();
     record.ctime = v.time();
-    record.mode = permission::mode_after_write(record.mode, &v.caller.credentials);
+    record.mode = permission::mode_after_write(record, &v.caller.credentials);
 }
 
 /// Puts bytes into chunk 0, whose inode the caller stores. False: the inline bytes had to move to

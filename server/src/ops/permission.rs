@@ -58,12 +58,17 @@ pub fn check_sticky(
     if free { Ok(()) } else { Err(Errno::EPERM) }
 }
 
-/// Mode after a change of content by `who`: set-id bits go, unless root made it.
-pub fn mode_after_write(mode: u32, who: &Credentials) -> u32 {
+/// Mode after a change of content by `who`: set-id bits go, unless root made it. S_ISGID without
+/// group execution goes too if `who` is not in the file's group (Linux since 6.2).
+pub fn mode_after_write(inode: &InodeRecord, who: &Credentials) -> u32 {
     if is_root(who) {
-        mode
+        return inode.mode;
+    }
+    let left = without_set_id(inode.mode);
+    if in_group(who, inode.gid) {
+        left
     } else {
-        without_set_id(mode)
+        left & !S_ISGID
     }
 }
 

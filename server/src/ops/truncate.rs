@@ -51,7 +51,7 @@ pub fn resize<V: World>(
         record.mtime = v.time();
         record.ctime = v.time();
     }
-    record.mode = permission::mode_after_write(record.mode, &v.caller.credentials);
+    record.mode = permission::mode_after_write(record, &v.caller.credentials);
     v.put_inode(ino, record);
     Ok(())
 }
