@@ -216,7 +216,8 @@ pub fn close_range(ctx: &mut Ctx<'_>) -> Answer {
         .collect();
     fdtable::forget_range(first as usize, last as usize);
     let mut from = first;
-    let mut kept: Vec<u32> = descriptors::in_use().filter(|fd| (first..=last).contains(fd))
+    let mut kept: Vec<u32> = descriptors::in_use()
+        .filter(|fd| (first..=last).contains(fd))
         .collect();
     kept.sort_unstable();
     for fd in kept {

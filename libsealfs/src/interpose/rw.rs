@@ -139,9 +139,7 @@ pub fn lseek(ctx: &mut Ctx<'_>) -> Answer {
     let guard = open.lock_offset()?;
     let to = match whence {
         libc::SEEK_SET => by,
-        libc::SEEK_CUR => (guard.get() as i64)
-            .checked_add(by)
-            .ok_or(Errno::EINVAL)?,
+        libc::SEEK_CUR => (guard.get() as i64).checked_add(by).ok_or(Errno::EINVAL)?,
         libc::SEEK_END => {
             let size = end_of(&open)?;
             size.checked_add(by).ok_or(Errno::EINVAL)?

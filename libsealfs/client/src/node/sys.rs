@@ -114,12 +114,7 @@ pub fn rename(from: impl Arg, to: impl Arg) -> Result<()> {
 }
 
 /// Sets both times of `path` to the same instant.
-pub fn set_times_at(
-    dir: RawFd,
-    path: impl Arg,
-    seconds: i64,
-    nanoseconds: i64,
-) -> Result<()> {
+pub fn set_times_at(dir: RawFd, path: impl Arg, seconds: i64, nanoseconds: i64) -> Result<()> {
     let at = Timespec {
         tv_sec: seconds,
         tv_nsec: nanoseconds as _,
