@@ -3,6 +3,10 @@
 //! It keeps no table of waiters outside itself and no thread-local state, so a forked child that
 //! makes fresh ones is sound whatever its parent's were doing. What must stay true: it is held for
 //! short stretches only, never while user code runs.
+//!
+//! # Safety
+//! `lock_api::RawMutex` asks for mutual exclusion: the word leaves 0 only by a compare-and-swap of
+//! the one who then holds the lock, and only its holder stores 0 again.
 
 #![allow(
     unsafe_code,

@@ -14,6 +14,7 @@ const SAFETY_DISTANCE_LINES: usize = 8;
 const UNSAFE_ALLOWED: &[&str] = &[
     "libsealfs/src/",
     "libsealfs/client/src/node/",
+    "libsealfs/client/tests/",
     "libsealfs/keeper/src/",
     "libsealfs/sites/src/cache.rs",
     "libsealfs/tests/",

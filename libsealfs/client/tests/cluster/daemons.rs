@@ -67,7 +67,7 @@ fn spawn(role: &str, dir: &Path, listen: &str, manager: &str) -> Daemon {
     let _ = std::fs::remove_file(dir.join("ready"));
     let log = std::fs::File::create(dir.join("log")).unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "daemon", "--ignored", "--nocapture"])
+        .args(["--exact", "daemon", "--nocapture"])
         .env(ROLE, role)
         .env(DIR, dir)
         .env(LISTEN, listen)

@@ -21,8 +21,8 @@ const O_CREAT: u32 = 0o100;
 const O_EXCL: u32 = 0o200;
 const O_TRUNC: u32 = 0o1000;
 
+/// Started again by the other tests as one of their daemons; on its own it has no role.
 #[test]
-#[ignore = "a daemon of the other tests"]
 fn daemon() {
     daemons::play_role();
 }
@@ -295,81 +295,4 @@ fn killed_servers_lose_nothing_and_nothing_happens_twice() {
     let page = c.read_dir(dir, 0, 1 << 18, false).unwrap();
     assert_eq!(page.entries.len(), 180);
     assert!(page.entries.iter().all(|e| e.name.ends_with(b"-moved")));
-}
-
-/// Median time of an operation, in µs.
-fn median(rounds: u64, mut op: impl FnMut(u64)) -> f64 {
-    let mut times: Vec<f64> = (0..rounds)
-        .map(|i| {
-            let start = std::time::Instant::now();
-            op(i);
-            start.elapsed().as_secs_f64() * 1e6
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-#[test]
-#[ignore = "measures: run it alone, in release"]
-fn latency() {
-    let cluster = Cluster::start(1);
-    let c = cluster.client();
-    let mkdir = |name: &str| c.mkdir(at(&c, name), 0o755).unwrap().ino;
-    let dir = mkdir("d");
-    let place = |name: &str| name.as_bytes().to_vec();
-    let report = |what: &str, us: f64| println!("{what:24} {us:8.1} us");
-    let names: Vec<Vec<u8>> = (0..2_000).map(|i| place(&format!("f{i}"))).collect();
-    let within = |i: u64| At {
-        base: dir,
-        path: &names[i as usize],
-    };
-    let create = |i: u64| {
-        let open = OpenId(i + 1);
-        let ino = c
-            .open(within(i), O_RDWR | O_CREAT, 0o644, open)
-            .unwrap()
-            .attr
-            .ino;
-        FileRef { ino, open }
-    };
-    report("create+close", median(2_000, |i| c.close(create(i))));
-    report(
-        "stat",
-        median(2_000, |i| assert!(c.stat(within(i), true).is_ok())),
-    );
-    report("open+close", median(2_000, |i| c.close(create(i))));
-    let file = create(0);
-    let data = pattern(1 << 20, 1);
-    let mut back = vec![0u8; 1 << 20];
-    report(
-        "4K write",
-        median(2_000, |i| {
-            write(&c, file, i % 256 * 4096, &data[..4096]).unwrap();
-        }),
-    );
-    report(
-        "4K read",
-        median(2_000, |i| {
-            let mut targets = [IoVecMut::new(&mut back[..4096])];
-            c.read(file, i % 256 * 4096, &mut targets).unwrap();
-        }),
-    );
-    report(
-        "1M write",
-        median(64, |i| {
-            write(&c, file, i << 20, &data).unwrap();
-        }),
-    );
-    report(
-        "1M read",
-        median(64, |i| {
-            let mut targets = [IoVecMut::new(&mut back)];
-            c.read(file, i << 20, &mut targets).unwrap();
-        }),
-    );
-    report(
-        "unlink",
-        median(1_000, |i| c.unlink(within(i + 1)).unwrap()),
-    );
 }
