@@ -250,15 +250,18 @@ sealfs_scan_end:
         cmp rax, 65535
         ja .Lanswered                   # an error, or beyond the map
         mov ecx, dword ptr [rbp]
+        mov edx, dword ptr [rbp + 24]   # flags of openat
         cmp ecx, 257                    # openat
         je .Lopened
+        mov edx, dword ptr [rbp + 16]   # flags of open
         cmp ecx, 2                      # open
         je .Lopened
+        xor edx, edx
         cmp ecx, 85                     # creat
-        je .Lopened
-        cmp ecx, 437                    # openat2
         jne .Lanswered
 .Lopened:
+        test edx, 0x10000               # O_DIRECTORY: may be above the mount, whose listing differs
+        jnz .Lanswered
         lea r11, [rip + {fd_class}]
         cmp byte ptr [r11 + rax], 0
         jne .Lanswered
