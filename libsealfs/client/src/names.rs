@@ -11,9 +11,6 @@ use sealfs_protocol::{Errno, InodeId};
 
 /// renameat2(2).
 const RENAME_NOREPLACE: u32 = 1;
-/// Parents are looked up again this often when what was known of them was out of date.
-const TRIES: u32 = 8;
-
 impl Client {
     pub fn mkdir(&self, at: At<'_>, mode: u32) -> Outcome<Attr> {
         let reply = self.on_path(at, &|at| Op::MakeDir { at, mode })?;
@@ -77,7 +74,8 @@ impl Client {
                 path: split.wire_name(),
             })
         };
-        for _ in 0..TRIES {
+        let mut retries = self.retries();
+        loop {
             let (from_place, to_place) = (place(from.base, &old)?, place(to.base, &new)?);
             if old.is_special() {
                 return Err(Errno::EBUSY.into());
@@ -92,14 +90,13 @@ impl Client {
                 to: to_place,
                 flags,
             };
-            if let Some(reply) = self.call_on_known(&parents, op)? {
+            if let Some(reply) = self.call_on_known(&parents, op, &mut retries)? {
                 done(&reply)?;
                 self.forget_entry(from.base, &old);
                 self.forget_entry(to.base, &new);
                 return Ok(());
             }
         }
-        Err(Errno::ENOENT.into())
     }
 
     /// link(2); `follow` as linkat(2)'s AT_SYMLINK_FOLLOW.
@@ -115,7 +112,8 @@ impl Client {
 
     fn link_inode(&self, ino: InodeId, open: Option<FileRef>, to: At<'_>) -> Outcome<Attr> {
         let new = split_last(to.path);
-        for _ in 0..TRIES {
+        let mut retries = self.retries();
+        loop {
             let directory = self.directory_at(At {
                 base: to.base,
                 path: new.parent,
@@ -131,11 +129,10 @@ impl Client {
                 },
                 from_open: open.map(|f| f.open),
             };
-            if let Some(reply) = self.call_on_known(&[directory], op)? {
+            if let Some(reply) = self.call_on_known(&[directory], op, &mut retries)? {
                 return Ok(self.attr_of(reply)?);
             }
         }
-        Err(Errno::ENOENT.into())
     }
 
     pub fn readlink(&self, at: At<'_>) -> Outcome<Vec<u8>> {

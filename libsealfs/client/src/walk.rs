@@ -29,7 +29,23 @@ enum Step {
     On,
 }
 
+/// How often directories that were found may turn out to be gone before that is the answer.
+const GONE_MAX: u32 = 4;
+
+/// What an operation on known directories may still try.
+pub(crate) struct Retries {
+    deadline: sealfs_transport::time::Instant,
+    gone: u32,
+}
+
 impl Client {
+    pub(crate) fn retries(&self) -> Retries {
+        Retries {
+            deadline: self.deadline(),
+            gone: 0,
+        }
+    }
+
     /// Does the operation that `make` builds at the end of a path. Errors as the kernel's.
     pub(crate) fn on_path(&self, at: At<'_>, make: &dyn Fn(WireAt) -> Op) -> Outcome<OpReply> {
         let leading = at.path.iter().take_while(|b| **b == b'/').count();
@@ -115,11 +131,13 @@ impl Client {
     }
 
     /// An operation on directories that may be known from the cache. `None`: what was known is out
-    /// of date, find them again.
+    /// of date, find them again. A version that others raise again and again is no error before
+    /// the deadline; directories that are gone [`GONE_MAX`] times are ENOENT.
     pub(crate) fn call_on_known(
         &self,
         directories: &[InodeId],
         op: Op,
+        retries: &mut Retries,
     ) -> Result<Option<OpReply>, Errno> {
         let slot = self.shared.slots.take();
         let mut mode = self.mode(&slot);
@@ -135,9 +153,16 @@ impl Client {
                 directories,
             })) => {
                 cache.stale(version, directories.as_deref());
+                if self.shared.config.world.now() >= retries.deadline {
+                    return Err(Errno::EIO);
+                }
                 Ok(None)
             }
             Err(Errno::ESTALE) => {
+                retries.gone += 1;
+                if retries.gone > GONE_MAX {
+                    return Err(Errno::ENOENT);
+                }
                 for directory in directories {
                     cache.forget(*directory);
                 }
