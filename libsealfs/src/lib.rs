@@ -13,6 +13,7 @@
 )]
 
 mod alloc;
+mod connected;
 mod credentials;
 mod cwd;
 mod descriptors;

@@ -1,14 +1,15 @@
-//! What this process knows: how it was configured, its place in the node's arena, its client.
+//! What this process knows: how it was configured, and its place in the node's arena.
 //!
 //! Three layers, each made when it is first needed: the runtime directory (to tell our descriptors
 //! from the kernel's), the arena with this process's registration, and the client with its
-//! connections. The first two survive fork as they are; registration and client hang off a word
+//! connections (`connected.rs`). The first two survive fork as they are; registration and client hang off a word
 //! that a forked child finds zero, and are made anew there.
 //!
 //! What must stay true: a program that never touches the mount makes none of them; a child that
 //! shares our memory but not our descriptors (vfork, posix_spawn) uses a client of its own for each
 //! call and leaves nothing behind in what is remembered.
 
+use crate::connected::{self, Connected};
 use crate::kernel;
 use crate::log::{Level, say};
 use crate::patch::{class::SECCOMPED, signals};
@@ -17,21 +18,16 @@ use crate::start::StartEnv;
 use crate::sync::{self, Mutex, Word};
 use crate::{credentials, descriptors, fdtable, sys, vfork};
 use core::ffi::CStr;
-use core::ops::Deref;
 use core::sync::atomic::{
     AtomicPtr, AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{Acquire, Relaxed, Release},
 };
-use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::keeper_link::{self, KeeperCommand};
-use sealfs_client::node::{
-    Arena, NodeError, ProcessIndex, Registration, Runtime, processes, state_file,
-};
-use sealfs_client::{Client, Config, Identity};
-use sealfs_protocol::manager::ClusterState;
-use sealfs_protocol::{ClusterId, Errno, InodeId, VolumeId};
+use sealfs_client::node::{Arena, NodeError, ProcessIndex, Registration, Runtime, processes};
+use sealfs_protocol::Errno;
 use std::ffi::CString;
 
+pub use crate::connected::{ClientRef, client, known_client, root, template};
 pub use crate::settings::{
     complete_environment, deadline_ms, executable, is_ancestor, mount, mount_parent, volume_name,
 };
@@ -43,32 +39,16 @@ pub struct Node {
 }
 
 /// What a forked child has to make anew.
-struct State {
-    registration: Registration,
-    client: AtomicPtr<Connected>,
-}
-
-/// The client and what every open description of it has in common.
-struct Connected {
-    client: Client,
-    template: Template,
-}
-
-/// What every slot of this process says.
-#[derive(Clone, Copy, Debug)]
-pub struct Template {
-    pub cluster: ClusterId,
-    pub manager: ManagerIndex,
-    pub volume: VolumeId,
+pub struct State {
+    pub registration: Registration,
+    pub client: AtomicPtr<Connected>,
 }
 
 static RUNTIME: AtomicPtr<Runtime> = AtomicPtr::new(core::ptr::null_mut());
 static NODE: AtomicPtr<Node> = AtomicPtr::new(core::ptr::null_mut());
-/// The last client made in this memory: a forked child closes its sockets.
-static LAST_CLIENT: AtomicPtr<Connected> = AtomicPtr::new(core::ptr::null_mut());
 /// The number under which this process, or the one it was forked from, was registered.
 static LAST_ME: AtomicU32 = AtomicU32::new(0);
-static MAKING: Mutex<()> = Mutex::const_new(<sync::RawMutex as lock_api::RawMutex>::INIT, ());
+pub static MAKING: Mutex<()> = Mutex::const_new(<sync::RawMutex as lock_api::RawMutex>::INIT, ());
 static UMASK: AtomicU32 = AtomicU32::new(0o022);
 /// The word [`Word::Extra`] of a process that has looked at itself.
 const SEEN: usize = 1;
@@ -110,18 +90,13 @@ pub fn enter() {
 fn first_look() {
     sync::pid();
     vfork::forget_all();
-    let parents = LAST_CLIENT.swap(core::ptr::null_mut(), AcqRel);
-    // SAFETY: a leaked client of the parent, which nobody uses in this process any more.
-    if let Some(parents) = unsafe { parents.as_ref() } {
-        parents.client.close_inherited();
-        fdtable::clear_internals();
-    }
+    connected::forget_parents();
     descriptors::keep_lent();
     sync::word(Word::Extra).store(SEEN, Release);
 }
 
 /// Says once what stands in the way, and gives its errno.
-fn refuse(error: &NodeError) -> Errno {
+pub fn refuse(error: &NodeError) -> Errno {
     static SAID: AtomicU32 = AtomicU32::new(0);
     if SAID.swap(1, Relaxed) == 0 {
         say(Level::Error, format_args!("{}", error.text));
@@ -129,7 +104,7 @@ fn refuse(error: &NodeError) -> Errno {
     error.errno
 }
 
-fn known_runtime() -> Option<&'static Runtime> {
+pub fn known_runtime() -> Option<&'static Runtime> {
     // SAFETY: set from a leaked box, never freed.
     unsafe { RUNTIME.load(Acquire).as_ref() }
 }
@@ -180,12 +155,12 @@ pub fn me_or_ancestor() -> Option<ProcessIndex> {
     }
 }
 
-fn known_state() -> Option<&'static State> {
+pub fn known_state() -> Option<&'static State> {
     // SAFETY: the word is zero or a leaked box of this process.
     unsafe { (sync::word(Word::State).load(Acquire) as *const State).as_ref() }
 }
 
-fn state() -> Result<&'static State, Errno> {
+pub fn state() -> Result<&'static State, Errno> {
     // The call is ours: from here on locks are taken (a sandboxed process enters unblocked).
     signals::block();
     if let Some(state) = known_state() {
@@ -253,132 +228,6 @@ fn announce(runtime: &Runtime, registration: &Registration) {
     if let Err(error) = keeper_link::announce(runtime, registration, command) {
         say(Level::Warn, format_args!("{error}"));
     }
-}
-
-/// The client as one call uses it.
-pub enum ClientRef {
-    Shared(&'static Client),
-    /// The same client with another thread identity.
-    Acting(Client),
-    /// A child that shares our memory: a client of its own, ended with the call.
-    Private(Client),
-}
-
-impl Deref for ClientRef {
-    type Target = Client;
-    fn deref(&self) -> &Client {
-        match self {
-            ClientRef::Shared(client) => client,
-            ClientRef::Acting(client) | ClientRef::Private(client) => client,
-        }
-    }
-}
-
-impl Drop for ClientRef {
-    fn drop(&mut self) {
-        if let ClientRef::Private(client) = self {
-            client.end();
-            for socket in client.sockets() {
-                fdtable::remove_internal(socket as u32);
-            }
-        }
-    }
-}
-
-/// The client, connected when this is the first use.
-pub fn client() -> Result<ClientRef, Errno> {
-    let shared = shared_client()?;
-    if vfork::is_child() {
-        return Ok(ClientRef::Private(shared.private()));
-    }
-    Ok(match credentials::of_this_thread() {
-        None => ClientRef::Shared(shared),
-        Some(other) => ClientRef::Acting(shared.acting_as(shared.register_credentials(&other))),
-    })
-}
-
-/// The client if there is one already.
-pub fn known_client() -> Option<&'static Client> {
-    Some(&known_connected()?.client)
-}
-
-fn known_connected() -> Option<&'static Connected> {
-    // SAFETY: null or a leaked box of this process.
-    unsafe { known_state()?.client.load(Acquire).as_ref() }
-}
-
-fn shared_client() -> Result<&'static Client, Errno> {
-    Ok(&connected()?.client)
-}
-
-/// What the slots of this process's descriptions say.
-pub fn template() -> Result<Template, Errno> {
-    Ok(connected()?.template)
-}
-
-fn connected() -> Result<&'static Connected, Errno> {
-    if let Some(connected) = known_connected() {
-        return Ok(connected);
-    }
-    let state = state()?;
-    let _making = MAKING.lock();
-    if let Some(connected) = known_connected() {
-        return Ok(connected);
-    }
-    let connected = Box::leak(Box::new(connect(state)?));
-    LAST_CLIENT.store(connected, Release);
-    state.client.store(connected, Release);
-    Ok(connected)
-}
-
-/// The newest state of the cluster that anybody on this node has published.
-fn published_state() -> Option<ClusterState> {
-    state_file::read(known_runtime()?, &settings()?.manager)
-}
-
-fn connect(state: &State) -> Result<Connected, Errno> {
-    let settings = settings().ok_or(Errno::EIO)?;
-    let node = known_node().ok_or(Errno::EIO)?;
-    let mut config = Config::new(&settings.volume, &settings.mount);
-    config.manager = Some(settings.manager.clone());
-    config.cluster_state = published_state();
-    config.published_state = Some(published_state);
-    config.deadline_ms = settings.deadline_ms;
-    config.first_sequence = state.registration.first_sequence().0;
-    config.hooks = descriptors::hooks();
-    let was_published = config.cluster_state.is_some();
-    let identity = Identity {
-        client: state.registration.client,
-        session: node.arena.session(),
-        pid: state.registration.process.pid,
-        credentials: credentials::first(),
-    };
-    let client = Client::connect(config, identity).map_err(|error| {
-        say(Level::Error, format_args!("{error}"));
-        error.errno()
-    })?;
-    let known = client.cluster_state();
-    if !was_published {
-        let written = state_file::write(node.runtime, &settings.manager, &known);
-        if let Err(errno) = written {
-            say(Level::Info, format_args!("cluster state not kept: {errno}"));
-        }
-    }
-    let template = Template {
-        cluster: known.ring.cluster,
-        manager: node
-            .arena
-            .manager(node.runtime, &settings.manager)
-            .map_err(|e| refuse(&e))?,
-        volume: client.volume().id,
-    };
-    Ok(Connected { client, template })
-}
-
-/// The root directory of the volume. Its number follows from the volume's; a process without a
-/// client learns it by connecting.
-pub fn root() -> Result<InodeId, Errno> {
-    Ok(shared_client()?.root())
 }
 
 /// The file mode mask.

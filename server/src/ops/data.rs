@@ -1,24 +1,17 @@
-//! Reading and writing chunks, appending, publishing sizes, fallocate(2), SEEK_DATA and SEEK_HOLE.
+//! Reading and writing chunks, and publishing sizes.
 //!
 //! Chunk 0 lives with the inode: a write to it sets size and times in the same log entry. Other
 //! chunks know no inode; their writer publishes the size afterwards, so that no reader sees a size
 //! whose bytes were not written.
 
-use std::ops::Range;
-
-use super::attr;
 use super::chunks;
 use super::permission;
-use super::truncate;
 use crate::core::{Halt, OpResult, View, World};
-use crate::meta::db::{Db, key};
 use crate::records::{Body, INLINE_MAX_BYTES, InodeRecord};
 use crate::store::CHUNK_MAX_BYTES;
 use sealfs_protocol::attr::S_IFDIR;
-use sealfs_protocol::layout::Span;
 use sealfs_protocol::limits::{FILE_SIZE_MAX_BYTES, IO_MAX_BYTES};
 use sealfs_protocol::message::{OpReply, Refusal};
-use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, InodeId, TruncateGeneration, VolumeId};
 
 const BLOCKS_512_PER_BLOCK: u32 = 8;
@@ -48,7 +41,7 @@ impl Bytes {
 }
 
 /// The inode of an open regular file.
-fn regular<V: World>(v: &mut View<V>, ino: InodeId) -> OpResult<InodeRecord> {
+pub fn regular<V: World>(v: &mut View<V>, ino: InodeId) -> OpResult<InodeRecord> {
     if v.partition != ino.partition() {
         return Err(Errno::EINVAL.into());
     }
@@ -63,7 +56,7 @@ fn regular<V: World>(v: &mut View<V>, ino: InodeId) -> OpResult<InodeRecord> {
     }
 }
 
-fn check_generation(
+pub fn check_generation(
     ino: InodeId,
     record: &InodeRecord,
     generation: TruncateGeneration,
@@ -162,7 +155,7 @@ pub fn write<V: World>(v: &mut View<V>, want: Bytes) -> OpResult<OpReply> {
     Ok(written(v, u64::from(want.offset), record.size_bytes))
 }
 
-fn written<V: World>(v: &View<V>, offset: u64, size_bytes: u64) -> OpReply {
+pub fn written<V: World>(v: &View<V>, offset: u64, size_bytes: u64) -> OpReply {
     OpReply::Written {
         offset,
         size_bytes,
@@ -171,7 +164,7 @@ fn written<V: World>(v: &View<V>, offset: u64, size_bytes: u64) -> OpReply {
 }
 
 /// A file's content changes.
-fn touch<V: World>(v: &View<V>, record: &mut InodeRecord) {
+pub fn touch<V: World>(v: &View<V>, record: &mut InodeRecord) {
     record.mtime = v.time();
     record.ctime = v.time();
     record.mode = permission::mode_after_write(record, &v.caller.credentials);
@@ -179,7 +172,7 @@ fn touch<V: World>(v: &View<V>, record: &mut InodeRecord) {
 
 /// Puts bytes into chunk 0, whose inode the caller stores. False: the inline bytes had to move to
 /// a chunk first; that alone takes place now, and the operation runs again.
-fn write_first<V: World>(
+pub fn write_first<V: World>(
     v: &mut View<V>,
     ino: InodeId,
     record: &mut InodeRecord,
@@ -260,177 +253,4 @@ pub fn publish<V: World>(
     touch(v, &mut record);
     v.put_inode(ino, &record);
     Ok(written(v, 0, record.size_bytes))
-}
-
-pub fn append<V: World>(v: &mut View<V>, ino: InodeId, len: u32) -> OpResult<OpReply> {
-    let payload = v.payload;
-    let data = payload.get(..len as usize).ok_or(Errno::EINVAL)?;
-    if len > IO_MAX_BYTES {
-        return Err(Errno::EINVAL.into());
-    }
-    v.hold(Db::Ino, key::ino(ino.partition(), ino))?;
-    let mut record = regular(v, ino)?;
-    let offset = record.size_bytes;
-    let end = offset
-        .checked_add(u64::from(len))
-        .filter(|end| *end <= FILE_SIZE_MAX_BYTES)
-        .ok_or(Errno::EFBIG)?;
-    let spans: Vec<Span> = record.layout.split(offset, u64::from(len)).collect();
-    if !record.wide && spans.iter().any(|s| s.chunk > 0) {
-        record.wide = true;
-        v.put_inode(ino, &record);
-        v.again();
-        return Ok(OpReply::Done);
-    }
-    append_elsewhere(v, ino, &record, &spans)?;
-    if append_here(v, ino, &mut record, &spans, data)? {
-        record.size_bytes = end;
-        touch(v, &mut record);
-    }
-    v.put_inode(ino, &record);
-    Ok(written(v, offset, record.size_bytes))
-}
-
-/// Where each span's bytes stand in the payload.
-fn placed(spans: &[Span]) -> impl Iterator<Item = (&Span, Range<usize>)> {
-    let mut at = 0;
-    spans.iter().map(move |span| {
-        let from = at;
-        at += span.len_bytes as usize;
-        (span, from..at)
-    })
-}
-
-fn append_elsewhere<V: World>(
-    v: &mut View<V>,
-    ino: InodeId,
-    record: &InodeRecord,
-    spans: &[Span],
-) -> OpResult<()> {
-    let partitions = v.cluster.partitions();
-    let mut questions = Vec::new();
-    for (span, range) in placed(spans) {
-        let partition = record.layout.partition_of(ino, span.chunk, partitions);
-        if v.is_mine(partition) {
-            continue;
-        }
-        let request = PeerRequest::WriteSpan {
-            ino,
-            volume: record.volume,
-            partition,
-            chunk: span.chunk,
-            offset_bytes: span.offset_bytes,
-            generation: record.generation,
-        };
-        questions.push((partition, request, range));
-    }
-    for answer in v.ask(questions)? {
-        if !matches!(answer, PeerReply::Written { .. }) {
-            return Err(chunks::unexpected(&answer));
-        }
-    }
-    Ok(())
-}
-
-/// False: see [`write_first`].
-fn append_here<V: World>(
-    v: &mut View<V>,
-    ino: InodeId,
-    record: &mut InodeRecord,
-    spans: &[Span],
-    data: &[u8],
-) -> OpResult<bool> {
-    let partitions = v.cluster.partitions();
-    for (span, range) in placed(spans) {
-        let bytes = data.get(range).ok_or(Errno::EINVAL)?;
-        let partition = record.layout.partition_of(ino, span.chunk, partitions);
-        if span.chunk == 0 {
-            if !write_first(v, ino, record, span.offset_bytes, bytes)? {
-                return Ok(false);
-            }
-        } else if v.is_mine(partition) {
-            let old = v.chunk(partition, ino, span.chunk)?;
-            let how = v.write_as(record.volume, record.generation);
-            let at = (partition, ino, span.chunk);
-            v.write_chunk(at, old.as_ref(), span.offset_bytes, &[bytes], how)?;
-        }
-    }
-    Ok(true)
-}
-
-const FALLOC_KEEP_SIZE: u32 = 1;
-const FALLOC_PUNCH_HOLE: u32 = 2;
-const FALLOC_ZERO_RANGE: u32 = 16;
-
-pub fn allocate<V: World>(
-    v: &mut View<V>,
-    ino: InodeId,
-    mode: u32,
-    offset: u64,
-    len: u64,
-) -> OpResult<OpReply> {
-    let keep = mode & FALLOC_KEEP_SIZE != 0;
-    let zero = match mode & !FALLOC_KEEP_SIZE {
-        0 => false,
-        FALLOC_PUNCH_HOLE if keep => true,
-        FALLOC_ZERO_RANGE => true,
-        _ => return Err(Errno::EOPNOTSUPP.into()),
-    };
-    if len == 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    v.hold(Db::Ino, key::ino(ino.partition(), ino))?;
-    let mut record = regular(v, ino)?;
-    let end = offset
-        .checked_add(len)
-        .filter(|end| *end <= FILE_SIZE_MAX_BYTES)
-        .ok_or(Errno::EFBIG)?;
-    if !zero && len > v.space().free_bytes {
-        return Err(Errno::ENOSPC.into());
-    }
-    if zero {
-        let chunk = record.layout.chunk_size_bytes();
-        if record.wide && end > chunk && truncate::punch_slots(v, ino, &record, offset, end)? {
-            v.again();
-        } else {
-            truncate::punch_first_chunk(v, ino, &mut record, offset, end.min(chunk))?;
-        }
-    }
-    let grows = !keep && end > record.size_bytes;
-    if grows {
-        truncate::resize(v, ino, &mut record, end, true)?;
-    }
-    if zero || grows {
-        touch(v, &mut record);
-    }
-    v.put_inode(ino, &record);
-    attr::reply(v, ino, &record)
-}
-
-/// SEEK_DATA and SEEK_HOLE within one chunk; positions count from the chunk's start.
-pub fn seek<V: World>(v: &mut View<V>, want: Bytes, data: bool) -> OpResult<OpReply> {
-    let partition = v.partition;
-    let chunk = if want.chunk == 0 {
-        let record = regular(v, want.ino)?;
-        check_generation(want.ino, &record, want.generation)?;
-        if let Body::Inline(bytes) = &record.body {
-            let end = bytes.len() as u32;
-            return match (data, want.offset < end) {
-                (true, false) => Err(Errno::ENXIO.into()),
-                (true, true) | (false, false) => Ok(OpReply::Position(u64::from(want.offset))),
-                (false, true) => Ok(OpReply::Position(u64::from(end))),
-            };
-        }
-        v.chunk(partition, want.ino, 0)?
-    } else {
-        chunks::check_generation(v, partition, want.ino, want.generation)?;
-        v.chunk(partition, want.ino, want.chunk)?
-    };
-    let position = match (chunk, data) {
-        (Some(chunk), true) => chunk.next_data(want.offset).ok_or(Errno::ENXIO)?,
-        (Some(chunk), false) => chunk.next_hole(want.offset),
-        (None, true) => return Err(Errno::ENXIO.into()),
-        (None, false) => want.offset,
-    };
-    Ok(OpReply::Position(u64::from(position)))
 }

@@ -3,6 +3,7 @@
 //! An operation checks what the kernel would check, in the kernel's order, and says what changes.
 //! It neither waits nor sends: where it lacks something it halts and is run again (`core::view`).
 
+mod append;
 mod attr;
 mod chunks;
 mod create;
@@ -15,6 +16,7 @@ mod lookup;
 mod open;
 mod permission;
 mod rename;
+mod space;
 mod statfs;
 mod truncate;
 mod unlink;
@@ -102,7 +104,7 @@ fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
             v,
             bytes(*ino, *chunk, *offset_bytes, *len_bytes, *generation),
         ),
-        Op::Append { ino, len_bytes, .. } => data::append(v, *ino, *len_bytes),
+        Op::Append { ino, len_bytes, .. } => append::append(v, *ino, *len_bytes),
         Op::Publish {
             ino,
             size_at_least_bytes,
@@ -116,14 +118,14 @@ fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
             offset,
             len,
             ..
-        } => data::allocate(v, *ino, *mode, *offset, *len),
+        } => space::allocate(v, *ino, *mode, *offset, *len),
         Op::Seek {
             ino,
             chunk,
             offset_bytes,
             data,
             generation,
-        } => data::seek(v, bytes(*ino, *chunk, *offset_bytes, 0, *generation), *data),
+        } => space::seek(v, bytes(*ino, *chunk, *offset_bytes, 0, *generation), *data),
         Op::Lock { ino, range, wait } => lock::lock(v, *ino, range, *wait),
         Op::TestLock { ino, range } => lock::test(v, *ino, range),
         Op::Close { ino, open } => Ok(close(v, *ino, *open)),

@@ -1,0 +1,87 @@
+//! Which parts of a file have space: fallocate(2), SEEK_DATA and SEEK_HOLE.
+
+use super::data::{self, Bytes};
+use super::{attr, chunks, truncate};
+use crate::core::{OpResult, View, World};
+use crate::meta::db::{Db, key};
+use crate::records::Body;
+use sealfs_protocol::limits::FILE_SIZE_MAX_BYTES;
+use sealfs_protocol::message::OpReply;
+use sealfs_protocol::{Errno, InodeId};
+
+const FALLOC_KEEP_SIZE: u32 = 1;
+const FALLOC_PUNCH_HOLE: u32 = 2;
+const FALLOC_ZERO_RANGE: u32 = 16;
+
+pub fn allocate<V: World>(
+    v: &mut View<V>,
+    ino: InodeId,
+    mode: u32,
+    offset: u64,
+    len: u64,
+) -> OpResult<OpReply> {
+    let keep = mode & FALLOC_KEEP_SIZE != 0;
+    let zero = match mode & !FALLOC_KEEP_SIZE {
+        0 => false,
+        FALLOC_PUNCH_HOLE if keep => true,
+        FALLOC_ZERO_RANGE => true,
+        _ => return Err(Errno::EOPNOTSUPP.into()),
+    };
+    if len == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    v.hold(Db::Ino, key::ino(ino.partition(), ino))?;
+    let mut record = data::regular(v, ino)?;
+    let end = offset
+        .checked_add(len)
+        .filter(|end| *end <= FILE_SIZE_MAX_BYTES)
+        .ok_or(Errno::EFBIG)?;
+    if !zero && len > v.space().free_bytes {
+        return Err(Errno::ENOSPC.into());
+    }
+    if zero {
+        let chunk = record.layout.chunk_size_bytes();
+        if record.wide && end > chunk && truncate::punch_slots(v, ino, &record, offset, end)? {
+            v.again();
+        } else {
+            truncate::punch_first_chunk(v, ino, &mut record, offset, end.min(chunk))?;
+        }
+    }
+    let grows = !keep && end > record.size_bytes;
+    if grows {
+        truncate::resize(v, ino, &mut record, end, true)?;
+    }
+    if zero || grows {
+        data::touch(v, &mut record);
+    }
+    v.put_inode(ino, &record);
+    attr::reply(v, ino, &record)
+}
+
+/// SEEK_DATA and SEEK_HOLE within one chunk; positions count from the chunk's start.
+pub fn seek<V: World>(v: &mut View<V>, want: Bytes, data: bool) -> OpResult<OpReply> {
+    let partition = v.partition;
+    let chunk = if want.chunk == 0 {
+        let record = data::regular(v, want.ino)?;
+        data::check_generation(want.ino, &record, want.generation)?;
+        if let Body::Inline(bytes) = &record.body {
+            let end = bytes.len() as u32;
+            return match (data, want.offset < end) {
+                (true, false) => Err(Errno::ENXIO.into()),
+                (true, true) | (false, false) => Ok(OpReply::Position(u64::from(want.offset))),
+                (false, true) => Ok(OpReply::Position(u64::from(end))),
+            };
+        }
+        v.chunk(partition, want.ino, 0)?
+    } else {
+        chunks::check_generation(v, partition, want.ino, want.generation)?;
+        v.chunk(partition, want.ino, want.chunk)?
+    };
+    let position = match (chunk, data) {
+        (Some(chunk), true) => chunk.next_data(want.offset).ok_or(Errno::ENXIO)?,
+        (Some(chunk), false) => chunk.next_hole(want.offset),
+        (None, true) => return Err(Errno::ENXIO.into()),
+        (None, false) => want.offset,
+    };
+    Ok(OpReply::Position(u64::from(position)))
+}
