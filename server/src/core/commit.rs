@@ -1,7 +1,7 @@
 //! From what an operation wants to change to one log entry, and what follows from it in memory.
 
+use super::attempt::Attempt;
 use super::event::{Action, Halt};
-use super::run::Attempt;
 use super::task::{Answer, Task, Waiting, Work};
 use super::view::{Bump, Changes, MemoryChange, Value, Write};
 use super::{Core, FlushWait, Job, World};

@@ -1,6 +1,6 @@
 //! Operations that concern the shard rather than files: flushing, credentials, waits taken back.
 
-use super::run::Attempt;
+use super::attempt::Attempt;
 use super::task::{Answer, Ended, Task, Waiting, Work};
 use super::{Core, World};
 use sealfs_protocol::manager::Durability;

@@ -7,6 +7,7 @@
 //! Changes over several shards go through `txn`. Nothing in here reads a clock, blocks or starts a
 //! thread, so the simulator runs the very code that the server runs.
 
+pub(crate) mod attempt;
 mod cluster;
 mod commit;
 mod control;
@@ -18,7 +19,7 @@ pub mod locks;
 mod opens;
 pub(crate) mod peers;
 mod recover;
-pub(crate) mod run;
+mod run;
 mod sessions;
 mod slots;
 pub mod task;

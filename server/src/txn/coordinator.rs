@@ -1,20 +1,17 @@
-//! The side that decides.
+//! The side that decides, once all effects are known: votes, the decision and its telling.
 
 use std::collections::BTreeMap;
 
+use crate::core::attempt::Attempt;
 use crate::core::locks::{Claim, TaskId};
 use crate::core::peers::Purpose;
-use crate::core::run::Attempt;
-use crate::core::task::{Answer, Need, Shared, Task, Waiting, Work};
+use crate::core::task::{Answer, Shared, Task, Waiting, Work};
 use crate::core::{Changes, Core, Next, Value, World, Write};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{Record, TxnRecord};
 use sealfs_protocol::manager::Durability;
-use sealfs_protocol::peer::{Effect, Key as WireKey, PeerReply, PeerRequest};
+use sealfs_protocol::peer::{Effect, PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, PartitionId, ShardId, TxnId};
-
-/// Pause after having lost against an older transaction, in ns; each further loss adds as much.
-const BACKOFF_NS: u64 = 500_000;
 
 /// A transaction that this shard has decided to commit.
 pub struct Coordinated {
@@ -25,197 +22,6 @@ pub struct Coordinated {
 }
 
 impl<W: World> Core<W> {
-    pub(crate) fn fresh_txn(&mut self) -> TxnId {
-        // The wall clock keeps numbers apart over restarts within one incarnation.
-        self.next_txn = (self.next_txn + 1).max(self.now.wall_ns as u64);
-        let incarnation = self.incarnation().0 as u32;
-        TxnId(
-            u128::from(self.cluster.shard.0) << 96
-                | u128::from(incarnation) << 64
-                | u128::from(self.next_txn),
-        )
-    }
-
-    /// When an operation began, unique enough: microseconds, then the shard.
-    fn fresh_age(&self) -> u64 {
-        (self.now.wall_ns as u64 / 1000) << 8 | u64::from(self.cluster.shard.0 & 0xff)
-    }
-
-    fn txn_of(&mut self, task: &mut Task) -> TxnId {
-        if task.age == 0 {
-            task.age = self.fresh_age();
-        }
-        if let Some(txn) = task.txn {
-            return txn;
-        }
-        let txn = self.fresh_txn();
-        task.txn = Some(txn);
-        txn
-    }
-
-    /// Locks keys of this shard for an operation that goes on after a wait.
-    pub(crate) fn keep_holds(
-        &mut self,
-        task: &mut Task,
-        holds: Vec<(Db, Key)>,
-    ) -> Result<(), (Db, Key)> {
-        for (db, key) in holds {
-            let txn = self.txn_of(task);
-            if self.locks.claim(txn, task.age, db, &key) != Claim::Granted {
-                return Err((db, key));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether an operation that holds locks must give them back instead of waiting for a key.
-    pub(crate) fn must_give_way(&mut self, task: &mut Task, db: Db, key: &Key) -> bool {
-        let Some(txn) = task
-            .txn
-            .filter(|t| self.locks.holds(*t) || task.shared.is_some())
-        else {
-            return false;
-        };
-        self.locks.claim(txn, task.age, db, key) == Claim::Die
-    }
-
-    /// Sends for what an operation needs from other shards.
-    pub(crate) fn fetch(&mut self, task: &mut Task, needs: Vec<Need>, data: &[u8]) -> Attempt {
-        let mut reads: BTreeMap<ShardId, (Vec<WireKey>, Vec<PartitionId>)> = BTreeMap::new();
-        let mut asked = 0;
-        let payload_at = task.payload_at;
-        for need in needs {
-            let owner = match &need {
-                Need::Key(partition, ..) | Need::Inode(partition) => self.cluster.owner(*partition),
-                Need::Answer(shard, ..) => Some(*shard),
-            };
-            let Some(shard) = owner else {
-                self.release_shared(task);
-                return Attempt::Done(Self::io_error());
-            };
-            match need {
-                Need::Key(_, db, key) => {
-                    let wire = WireKey {
-                        db: db as u8,
-                        key: key.to_vec(),
-                    };
-                    reads.entry(shard).or_default().0.push(wire);
-                }
-                Need::Inode(partition) => reads.entry(shard).or_default().1.push(partition),
-                Need::Answer(shard, request, range) => {
-                    let range = range.start + payload_at..range.end + payload_at;
-                    let bytes = data.get(range).unwrap_or_default();
-                    asked += 1;
-                    self.send_peer(shard, request, bytes, Purpose::Ask(task.id));
-                }
-            }
-        }
-        task.pending = asked + reads.len();
-        task.waiting = Waiting::Peers;
-        self.read_elsewhere(task, reads);
-        Attempt::Parked
-    }
-
-    fn read_elsewhere(
-        &mut self,
-        task: &mut Task,
-        reads: BTreeMap<ShardId, (Vec<WireKey>, Vec<PartitionId>)>,
-    ) {
-        if reads.is_empty() {
-            return;
-        }
-        let txn = self.txn_of(task);
-        let shared = task.shared.get_or_insert_with(|| Shared {
-            txn,
-            participants: Vec::new(),
-            changing: Vec::new(),
-            outcome: None,
-            decided: false,
-        });
-        for (shard, (keys, allocate)) in reads {
-            if !shared.participants.contains(&shard) {
-                shared.participants.push(shard);
-            }
-            let request = PeerRequest::Read {
-                txn,
-                age: task.age,
-                keys,
-                allocate,
-            };
-            self.send_peer(shard, request, &[], Purpose::Read(task.id));
-        }
-    }
-
-    /// The values that a shard has locked and read, or its refusal.
-    pub(crate) fn on_read(&mut self, id: TaskId, request: PeerRequest, reply: PeerReply) {
-        let Some(task) = self.tasks.get_mut(&id) else {
-            return;
-        };
-        match (request, reply) {
-            (PeerRequest::Read { keys, .. }, PeerReply::Values { values, allocated })
-                if keys.len() == values.len() =>
-            {
-                for (key, value) in keys.into_iter().zip(values) {
-                    if let Ok(db) = Db::try_from(key.db) {
-                        task.memo.add_value(db, Key::from_slice(&key.key), value);
-                    }
-                }
-                for ino in allocated {
-                    task.memo.add_allocated(ino);
-                }
-            }
-            _ => task.died = true,
-        }
-        let lost = task.pending <= 1 && task.died;
-        if lost && let Some(mut task) = self.tasks.remove(&id) {
-            self.restart(&mut task);
-            self.park(task);
-        } else {
-            self.one_answer_less(id);
-        }
-    }
-
-    fn park(&mut self, task: Task) {
-        self.tasks.insert(task.id, task);
-    }
-
-    /// Gives everything back and runs the operation again after a pause, as old as before.
-    pub(crate) fn restart(&mut self, task: &mut Task) {
-        let age = task.age;
-        self.forget_questions(task.id);
-        self.release_shared(task);
-        task.memo.clear();
-        task.age = age;
-        task.died = false;
-        task.pending = 0;
-        task.losses = task.losses.saturating_add(1);
-        let pause = BACKOFF_NS * u64::from(task.losses) + (task.id % 8) * BACKOFF_NS / 8;
-        let at = self.now.mono_ns + pause;
-        task.waiting = Waiting::Until(at);
-        self.timers.insert((at, task.id));
-        self.counters.died += 1;
-    }
-
-    /// Gives back all locks of an operation, here and elsewhere, without a change.
-    pub(crate) fn release_shared(&mut self, task: &mut Task) {
-        if let Some(shared) = task.shared.take() {
-            if let Some((changes, _)) = shared.outcome {
-                self.abandon(changes);
-            }
-            for shard in shared.participants {
-                let request = PeerRequest::Decide {
-                    txn: shared.txn,
-                    commit: false,
-                };
-                self.send_peer(shard, request, &[], Purpose::Decide(shared.txn));
-            }
-        }
-        if let Some(txn) = task.txn.take() {
-            self.release_keys(txn);
-        }
-        task.memo.forget_shared();
-    }
-
     /// All effects are known: locks what is read and written here, and asks for the votes.
     pub(crate) fn prepare(
         &mut self,

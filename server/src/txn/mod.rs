@@ -7,6 +7,7 @@
 //! logged decision has aborted, and one with it repeats it until everybody has it durably.
 
 mod coordinator;
+mod gather;
 mod participant;
 
 pub use coordinator::Coordinated;

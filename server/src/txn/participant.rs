@@ -1,8 +1,8 @@
 //! The side that locks, prepares and obeys.
 
+use crate::core::attempt::Attempt;
 use crate::core::locks::Claim;
 use crate::core::peers::Purpose;
-use crate::core::run::Attempt;
 use crate::core::task::{Answer, Ended, Task, Waiting, Work};
 use crate::core::{Core, Value, World, Write};
 use crate::meta::db::{Db, Key, key};
