@@ -4,9 +4,10 @@
 //! is opened, bound or written.
 
 use clap::Parser;
+use sealfs_daemon::{config, listen};
 use sealfs_transport::Url;
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where a manager listens unless told otherwise.
 pub const LISTEN_DEFAULT: &str = "tcp://127.0.0.1:7420";
@@ -73,12 +74,10 @@ pub struct Config {
 impl Config {
     /// Merges file and flags; the error is one line.
     pub fn load(flags: Flags) -> Result<Config, String> {
-        let file = match &flags.config {
-            Some(path) => read_file(path)?,
-            None => FileConfig::default(),
-        };
+        let file: FileConfig = config::read_file(flags.config.as_deref())?;
         let insecure_listen = flags.insecure_listen || file.insecure_listen.unwrap_or(false);
-        let listen = flags.listen.or(file.listen);
+        let address = flags.listen.or(file.listen);
+        let address = address.as_deref().unwrap_or(LISTEN_DEFAULT);
         let state_dir = flags.state_dir.or(file.state_dir).ok_or(
             "no state directory: name one with --state-dir, SEALFS_MANAGER_STATE_DIR or state_dir",
         )?;
@@ -88,43 +87,13 @@ impl Config {
             return Err(format!("partitions: a cluster has 1 to {most}"));
         }
         Ok(Config {
-            listen: listen_url(listen.as_deref().unwrap_or(LISTEN_DEFAULT), insecure_listen)?,
+            listen: listen::url(address, insecure_listen)?,
             state_dir,
             partitions,
             insecure_listen,
             ready_file: flags.ready_file.or(file.ready_file),
         })
     }
-}
-
-fn read_file(path: &Path) -> Result<FileConfig, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| format!("configuration {}: {e}", path.display()))?;
-    toml::from_str(&text).map_err(|e| {
-        let line = e.span().map_or(1, |s| {
-            1 + text[..s.start.min(text.len())].matches('\n').count()
-        });
-        let what = e
-            .message()
-            .lines()
-            .next()
-            .unwrap_or("unreadable")
-            .to_owned();
-        format!("configuration {}, line {line}: {what}", path.display())
-    })
-}
-
-/// Where to listen; loopback unless `insecure`.
-fn listen_url(text: &str, insecure: bool) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|e| format!("listen {text:?}: {e}"))?;
-    if !url.is_loopback() && !insecure {
-        return Err(format!(
-            "listen {text}: clients are not authenticated yet, so only loopback is served: use \
-             tcp://127.0.0.1:{}, or set insecure_listen = true on a closed test network",
-            url.address.port()
-        ));
-    }
-    Ok(url)
 }
 
 #[cfg(test)]
@@ -137,32 +106,6 @@ mod tests {
             state_dir: Some("s".into()),
             ..Flags::default()
         }
-    }
-
-    #[test]
-    fn an_address_for_everybody_needs_insecure_listen() {
-        let refused = Config::load(flags("tcp://0.0.0.0:7420")).unwrap_err();
-        assert!(refused.contains("insecure_listen = true"), "{refused}");
-        let mut allowed = flags("tcp://0.0.0.0:7420");
-        allowed.insecure_listen = true;
-        assert!(Config::load(allowed).is_ok());
-    }
-
-    #[test]
-    fn a_file_with_an_unknown_key_is_refused_in_one_line_that_names_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("m.toml");
-        std::fs::write(&path, "state_dir = \"s\"\nlissten = \"x\"\n").unwrap();
-        let refused = Config::load(Flags {
-            config: Some(path.clone()),
-            ..Flags::default()
-        })
-        .unwrap_err();
-        assert!(
-            refused.contains("m.toml, line 2") && refused.contains("lissten"),
-            "{refused}"
-        );
-        assert!(!refused.contains('\n'));
     }
 
     #[test]

@@ -7,7 +7,6 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
-pub mod logging;
 pub mod names;
 pub mod serve;
 pub mod state;

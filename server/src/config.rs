@@ -4,10 +4,13 @@
 //! is opened, bound or written.
 
 use clap::Parser;
+use sealfs_daemon::{config, listen};
 use sealfs_transport::Url;
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+/// Where a server listens unless told otherwise: any free port of this node.
+pub const LISTEN_DEFAULT: &str = "tcp://127.0.0.1:0";
 /// Size of the data file that is made when none is there and no size is given, in bytes.
 pub const SIZE_DEFAULT_BYTES: u64 = 4 << 30;
 /// Memory of one server unless configured, in MiB.
@@ -111,13 +114,10 @@ pub struct Config {
 impl Config {
     /// Merges file and flags; the error is one line.
     pub fn load(flags: Flags) -> Result<Config, String> {
-        let file = match &flags.config {
-            Some(path) => read_file(path)?,
-            None => FileConfig::default(),
-        };
+        let file: FileConfig = config::read_file(flags.config.as_deref())?;
         let insecure_listen = flags.insecure_listen || file.insecure_listen.unwrap_or(false);
-        let listen = flags.listen.or(file.listen);
-        let listen = listen.as_deref().unwrap_or("tcp://127.0.0.1:0");
+        let address = flags.listen.or(file.listen);
+        let address = address.as_deref().unwrap_or(LISTEN_DEFAULT);
         let missing = |key: &str| {
             let flag = key.replace('_', "-");
             format!("no {key}: give it in the configuration file or with --{flag}")
@@ -128,7 +128,7 @@ impl Config {
             .ok_or_else(|| missing("manager"))?;
         Ok(Config {
             name: flags.name.or(file.name).ok_or_else(|| missing("name"))?,
-            listen: listen_url(listen, insecure_listen)?,
+            listen: listen::url(address, insecure_listen)?,
             manager: manager
                 .parse()
                 .map_err(|e| format!("manager {manager:?}: {e}"))?,
@@ -153,35 +153,6 @@ impl Config {
     }
 }
 
-fn read_file(path: &Path) -> Result<FileConfig, String> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|e| format!("configuration {shown}: {e}"))?;
-    toml::from_str(&text).map_err(|e| {
-        let at = e.span().map_or(0, |s| s.start.min(text.len()));
-        let line = 1 + text[..at].matches('\n').count();
-        let what = e
-            .message()
-            .lines()
-            .next()
-            .unwrap_or("unreadable")
-            .to_owned();
-        format!("configuration {shown}, line {line}: {what}")
-    })
-}
-
-/// Where to listen; loopback unless `insecure`.
-fn listen_url(text: &str, insecure: bool) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|e| format!("listen {text:?}: {e}"))?;
-    if !url.is_loopback() && !insecure {
-        return Err(format!(
-            "listen {text}: clients are not authenticated yet, so only loopback is served: use \
-             tcp://127.0.0.1:{}, or set insecure_listen = true on a closed test network",
-            url.address.port()
-        ));
-    }
-    Ok(url)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,38 +175,5 @@ mod tests {
         })
         .unwrap_err();
         assert!(refused.contains("--data"), "{refused}");
-    }
-
-    #[test]
-    fn an_address_for_everybody_needs_insecure_listen() {
-        let everybody = || Some("tcp://0.0.0.0:0".into());
-        let refused = Config::load(Flags {
-            listen: everybody(),
-            ..flags()
-        })
-        .unwrap_err();
-        assert!(refused.contains("insecure_listen = true"), "{refused}");
-        let allowed = Flags {
-            listen: everybody(),
-            insecure_listen: true,
-            ..flags()
-        };
-        assert!(Config::load(allowed).is_ok());
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_with_its_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s.toml");
-        std::fs::write(&path, "name = \"a\"\nsise_bytes = 1\n").unwrap();
-        let refused = Config::load(Flags {
-            config: Some(path),
-            ..flags()
-        })
-        .unwrap_err();
-        assert!(
-            refused.contains("line 2") && refused.contains("sise_bytes"),
-            "{refused}"
-        );
     }
 }

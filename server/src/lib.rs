@@ -3,7 +3,6 @@
 pub mod config;
 pub mod core;
 pub mod env;
-pub mod logging;
 pub mod membership;
 pub mod meta;
 pub mod net;

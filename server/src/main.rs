@@ -1,8 +1,9 @@
 //! The server's program: flags, log, then [`sealfs_server::runtime`].
 
 use clap::Parser;
+use sealfs_daemon::logging;
 use sealfs_server::config::{Config, Flags};
-use sealfs_server::{logging, runtime};
+use sealfs_server::runtime;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,18 +1,18 @@
 //! From a configuration to a serving shard, in the order that leaves nothing behind when it is
 //! refused: devices looked at, port, membership, store, loop, and last the file that says "ready".
 
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam::channel::{bounded, unbounded};
 use mio::{Poll, Waker};
+use sealfs_daemon::listen;
 use sealfs_protocol::manager::{ClusterState, Usage};
-use sealfs_protocol::{ClusterId, Errno, Incarnation, ShardId};
+use sealfs_protocol::{ClusterId, Incarnation, ShardId};
 use sealfs_transport::tcp::pool::Pool;
 use sealfs_transport::tcp::server::Listener;
-use sealfs_transport::{TransportError, Url};
+use sealfs_transport::Url;
 
 use crate::config::Config;
 use crate::core::Core;
@@ -24,7 +24,6 @@ use crate::net::{Me, Parts, Shard, WAKER};
 use crate::store::FileDevice;
 use crate::store::superblock::Superblock;
 
-const EADDRINUSE: Errno = Errno(98);
 /// How long a server that knows no ring waits for its manager before it says so again, in ms.
 const JOIN_RETRY: Duration = Duration::from_millis(200);
 /// How long it goes on asking.
@@ -63,7 +62,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     let begun = Superblock::read(&data).map_err(|e| e.to_string())?;
     let owner = begun.filter(|s| s.ready);
     let mut listener = Listener::bind(&config.listen, pool.clone())
-        .map_err(|e| cannot_listen(&config.listen, &e))?;
+        .map_err(|e| listen::refused(&config.listen, &e))?;
     let address = listener.url().map_err(|e| e.to_string())?;
     let mut report = Report {
         cluster: owner.map(|o| o.cluster),
@@ -149,10 +148,7 @@ fn announce(config: &Config, me: Me, address: Url) -> Result<(), String> {
         me.incarnation,
         config.data.display()
     );
-    config
-        .ready_file
-        .as_deref()
-        .map_or(Ok(()), |path| write_ready(path, &address))
+    listen::write_ready(config.ready_file.as_deref(), &address)
 }
 
 /// Asks the manager who we are. A store that belongs to a cluster goes on with the state of its
@@ -211,22 +207,4 @@ fn fresh_uuid() -> u128 {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).unwrap_or(u128::from(std::process::id()))
-}
-
-fn cannot_listen(url: &Url, error: &TransportError) -> String {
-    match error {
-        TransportError::Os { errno, .. } if *errno == EADDRINUSE => format!(
-            "listen {url}: another process uses this port: stop it, or choose another port (0 takes \
-             any free one)"
-        ),
-        other => format!("listen {url}: {other}"),
-    }
-}
-
-/// Written beside and renamed, so that nobody reads half of it.
-fn write_ready(path: &Path, url: &Url) -> Result<(), String> {
-    let beside = path.with_extension("new");
-    std::fs::write(&beside, format!("{url}\n"))
-        .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|e| format!("ready_file {}: {e}", path.display()))
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let flags = sealfs_manager::config::Flags::parse();
-    sealfs_manager::logging::start();
+    sealfs_daemon::logging::start();
     match sealfs_manager::daemon::run(flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

@@ -1,4 +1,4 @@
-//! Log lines of the daemon: time, level, text, on standard error.
+//! Log lines of a daemon: time, level, text, on standard error.
 //!
 //! What must stay true: a log that cannot be written (full disk, closed pipe) loses lines and
 //! nothing else.
