@@ -13,6 +13,7 @@ use sealfs_protocol::attr::{Attr, Layout, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Tim
 use sealfs_protocol::codec::Malformed;
 use sealfs_protocol::message::{LockRange, OpReply};
 use sealfs_protocol::peer::Effect;
+use sealfs_protocol::usage::Charge;
 use sealfs_protocol::{
     InodeId, PartitionId, RenameVersion, Sequence, SessionId, ShardId, TruncateGeneration, VolumeId,
 };
@@ -171,6 +172,19 @@ impl InodeRecord {
             Body::Inline(_) | Body::Directory(_) => BLOCKS_PER_4K,
             Body::Chunks { first_blocks_512 } => u64::from(*first_blocks_512),
             Body::Symlink(_) | Body::Node => 0,
+        }
+    }
+
+    /// What the record itself takes of its volume: chunks charge their own space.
+    pub fn charge(&self) -> Charge {
+        let bytes = match &self.body {
+            Body::Chunks { .. } => 0,
+            _ => self.own_blocks_512() as i64 * 512,
+        };
+        Charge {
+            volume: self.volume,
+            bytes,
+            inodes: 1,
         }
     }
 

@@ -10,9 +10,9 @@ use mio::{Poll, Waker};
 use sealfs_daemon::listen;
 use sealfs_protocol::manager::{ClusterState, Usage};
 use sealfs_protocol::{ClusterId, Incarnation, ShardId};
+use sealfs_transport::Url;
 use sealfs_transport::tcp::pool::Pool;
 use sealfs_transport::tcp::server::Listener;
-use sealfs_transport::Url;
 
 use crate::config::Config;
 use crate::core::Core;

@@ -415,6 +415,7 @@ impl Run {
                 core.is_idle(),
                 "shard {index} still has something under way"
             );
+            assert_eq!(core.usage_by_partition(), core.recount_usage());
         }
         let mut reader = Client::new(&mut self.cluster, 9999, 0);
         let mut inodes = BTreeMap::new();

@@ -22,6 +22,7 @@ pub mod manager;
 pub mod message;
 pub mod peer;
 pub mod ring;
+pub mod usage;
 
 pub use errno::Errno;
 pub use ids::*;

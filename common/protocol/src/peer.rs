@@ -7,6 +7,7 @@
 
 use crate::attr::Layout;
 use crate::ids::*;
+use crate::usage::Charge;
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// A key of a shard's store, as docs/on-disk-format.md names the databases.
@@ -23,6 +24,8 @@ pub struct Effect {
     pub db: u8,
     pub key: Vec<u8>,
     pub value: Option<Vec<u8>>,
+    /// What it adds to the usage of a volume there.
+    pub charge: Charge,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]

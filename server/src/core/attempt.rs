@@ -121,6 +121,7 @@ impl<W: World> Core<W> {
             changes: Changes::default(),
             needs: Vec::new(),
             holds: Vec::new(),
+            charged: smallvec::SmallVec::new(),
         };
         let result = match &task.work {
             Work::Request(request) => match request.ops.get(task.index) {

@@ -107,12 +107,12 @@ impl<W: World> Core<W> {
             self.slot_write(task, answer, &changes)
         };
         if let Some(slot) = &slot {
-            changes.writes.push(Write {
-                partition: slot.partition,
-                db: Db::Slot,
-                key: key::slot(slot.partition, slot.client, slot.slot),
-                value: Value::Put(slot.record.encode()),
-            });
+            changes.writes.push(Write::free(
+                slot.partition,
+                Db::Slot,
+                key::slot(slot.partition, slot.client, slot.slot),
+                Value::Put(slot.record.encode()),
+            ));
         }
         if let Some(txn) = task.shared.as_ref().map(|s| s.txn) {
             self.append(&mut changes.writes, txn)?;
@@ -150,6 +150,7 @@ impl<W: World> Core<W> {
                 let epoch = self.cluster.epoch(write.partition);
                 group.sub(write.partition, epoch, txn);
             }
+            group.charge(write.charge);
             match &write.value {
                 Value::Put(bytes) => group.put(write.db, &write.key, bytes),
                 Value::Delete => group.delete(write.db, &write.key),
@@ -225,12 +226,9 @@ impl<W: World> Core<W> {
         let stored = self.meta.get(Db::Part, &key).ok().flatten();
         let stored = stored.and_then(|bytes| VersionRecord::decode(bytes).ok());
         let version = RenameVersion(stored.map_or(0, |r| r.version.0) + 1);
-        changes.writes.push(Write {
-            partition,
-            db: Db::Part,
-            key,
-            value: Value::Put(VersionRecord { version }.encode()),
-        });
+        let raised = Value::Put(VersionRecord { version }.encode());
+        let write = Write::free(partition, Db::Part, key, raised);
+        changes.writes.push(write);
         let change = MemoryChange::Version(bump.volume, version, bump.directories);
         changes.memory.push(change);
     }

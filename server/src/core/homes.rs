@@ -22,12 +22,8 @@ impl<W: World> Core<W> {
             Ended::Client(c) => (hash::client_home(c, partitions), c.0),
             Ended::Session(s) => (hash::session_home(s, partitions), s.0),
         };
-        Write {
-            partition,
-            db: Db::Session,
-            key: key::session(partition, id),
-            value: Value::Delete,
-        }
+        let key = key::session(partition, id);
+        Write::free(partition, Db::Session, key, Value::Delete)
     }
 
     fn log_home(&mut self, who: Ended, record: Option<&SessionRecord>) {
@@ -94,11 +90,9 @@ impl<W: World> Core<W> {
         for client in self.sessions.end(who) {
             let places = self.slots.end_client(client);
             for step in places.chunks(STEP_SLOTS) {
-                let gone = step.iter().map(|(partition, slot)| Write {
-                    partition: *partition,
-                    db: Db::Slot,
-                    key: key::slot(*partition, client, *slot),
-                    value: Value::Delete,
+                let gone = step.iter().map(|(partition, slot)| {
+                    let key = key::slot(*partition, client, *slot);
+                    Write::free(*partition, Db::Slot, key, Value::Delete)
                 });
                 if self.append(&mut gone.collect(), TxnId(0)).is_err() {
                     log::warn!("request slots of client {client} could not be removed");

@@ -24,6 +24,7 @@ mod sessions;
 mod slots;
 pub mod task;
 mod tick;
+mod usage;
 mod versions;
 mod view;
 mod wipe;
@@ -232,7 +233,7 @@ impl<W: World> Core<W> {
         Usage {
             size_bytes: space.total_bytes,
             used_bytes: space.total_bytes.saturating_sub(free),
-            inodes: 0,
+            inodes: self.meta.usages().map(|(_, t)| t.inodes).sum(),
         }
     }
 

@@ -115,22 +115,20 @@ impl<W: World> Core<W> {
         let mut writes = Vec::new();
         if matches!(self.meta.get(Db::Ino, &ino_key), Ok(None)) {
             let time = Time::from_ns(i128::from(self.now.wall_ns));
+            let inode = root_inode(volume, root, time);
             writes.push(Write {
                 partition,
                 db: Db::Ino,
                 key: ino_key,
-                value: Value::Put(root_inode(volume, root, time).encode()),
+                value: Value::Put(inode.encode()),
+                charge: inode.charge(),
             });
         }
         let stored = self.meta.get(Db::Part, &version_key).ok().flatten();
         let stored = stored.and_then(|bytes| VersionRecord::decode(bytes).ok());
         let version = RenameVersion(stored.map_or(1, |r| r.version.0 + VERSIONS_PER_LIFE));
-        writes.push(Write {
-            partition,
-            db: Db::Part,
-            key: version_key,
-            value: Value::Put(VersionRecord { version }.encode()),
-        });
+        let raised = Value::Put(VersionRecord { version }.encode());
+        writes.push(Write::free(partition, Db::Part, version_key, raised));
         match self.append(&mut writes, TxnId(0)) {
             Ok(_) => {
                 let change = MemoryChange::Version(volume.id, version, Vec::new());

@@ -23,9 +23,11 @@ use sealfs_protocol::attr::Time;
 use sealfs_protocol::manager::Durability;
 use sealfs_protocol::message::Passed;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
+use sealfs_protocol::usage::Charge;
 use sealfs_protocol::{
     Errno, InodeId, OpenId, PartitionId, RenameVersion, SessionId, ShardId, TxnId, VolumeId,
 };
+use smallvec::SmallVec;
 
 /// A change of one key.
 pub struct Write {
@@ -33,6 +35,30 @@ pub struct Write {
     pub db: Db,
     pub key: Key,
     pub value: Value,
+    /// What it adds to the usage of a volume; chunks charge their own space besides.
+    pub charge: Charge,
+}
+
+impl Write {
+    /// A write that changes no usage.
+    pub fn free(partition: PartitionId, db: Db, key: Key, value: Value) -> Write {
+        Write {
+            partition,
+            db,
+            key,
+            value,
+            charge: Charge::default(),
+        }
+    }
+
+    /// All that it adds to the usage of a volume.
+    pub fn whole_charge(&self) -> Charge {
+        match &self.value {
+            Value::Chunk(change) => change.charge(),
+            Value::DropChunk(record) => record.dropped(),
+            _ => self.charge,
+        }
+    }
 }
 
 pub enum Value {
@@ -104,6 +130,8 @@ pub struct View<'a, W: World> {
     pub(super) needs: Vec<Need>,
     /// Local keys to be held from now on, while other shards work for this operation.
     pub(super) holds: Vec<(Db, Key)>,
+    /// What the inodes that were read or made here were charged with before this operation.
+    pub(super) charged: SmallVec<[(InodeId, Charge); 4]>,
 }
 
 impl<W: World> View<'_, W> {
@@ -188,7 +216,25 @@ impl<W: World> View<'_, W> {
     }
 
     pub fn inode(&mut self, ino: InodeId) -> OpResult<Option<InodeRecord>> {
-        self.read(Db::Ino, &key::ino(ino.partition(), ino))
+        let record: Option<InodeRecord> = self.read(Db::Ino, &key::ino(ino.partition(), ino))?;
+        if let Some(record) = &record {
+            self.remember_charge(ino, record.charge());
+        }
+        Ok(record)
+    }
+
+    /// The first that is known of an inode is how it was before this operation.
+    fn remember_charge(&mut self, ino: InodeId, charge: Charge) {
+        if !self.charged.iter().any(|(known, _)| *known == ino) {
+            self.charged.push((ino, charge));
+        }
+    }
+
+    /// What an inode was charged with before; nothing if it is new.
+    fn charge_before(&self, ino: InodeId) -> Charge {
+        let mut known = self.charged.iter();
+        let found = known.find(|(known, _)| *known == ino);
+        found.map_or(Charge::default(), |(_, charge)| *charge)
     }
 
     /// An inode that something else names, so that it must be there.
@@ -216,9 +262,10 @@ impl<W: World> View<'_, W> {
 
     // ---- changing --------------------------------------------------------------------------
 
-    fn set(&mut self, partition: PartitionId, db: Db, key: Key, value: Value) {
+    fn set(&mut self, partition: PartitionId, db: Db, key: Key, value: Value, charge: Charge) {
         let found = self.changes.writes.iter_mut();
         if let Some(w) = found.into_iter().find(|w| w.db == db && w.key == key) {
+            w.charge = charge;
             let old = std::mem::replace(&mut w.value, value);
             if let Value::Chunk(mut change) = old {
                 self.meta.store_mut().abandon(&mut change);
@@ -230,24 +277,37 @@ impl<W: World> View<'_, W> {
             db,
             key,
             value,
+            charge,
         });
     }
 
     pub fn put<R: Record>(&mut self, partition: PartitionId, db: Db, key: Key, record: &R) {
-        self.set(partition, db, key, Value::Put(record.encode()));
+        self.put_bytes(partition, db, key, record.encode());
     }
 
     pub fn put_bytes(&mut self, partition: PartitionId, db: Db, key: Key, bytes: Vec<u8>) {
-        self.set(partition, db, key, Value::Put(bytes));
+        self.set(partition, db, key, Value::Put(bytes), Charge::default());
     }
 
     pub fn delete(&mut self, partition: PartitionId, db: Db, key: Key) {
-        self.set(partition, db, key, Value::Delete);
+        self.set(partition, db, key, Value::Delete, Charge::default());
     }
 
     pub fn put_inode(&mut self, ino: InodeId, record: &InodeRecord) {
         let partition = ino.partition();
-        self.put(partition, Db::Ino, key::ino(partition, ino), record);
+        let before = self.charge_before(ino);
+        self.remember_charge(ino, before);
+        let charge = record.charge().since(before);
+        let value = Value::Put(record.encode());
+        self.set(partition, Db::Ino, key::ino(partition, ino), value, charge);
+    }
+
+    /// Removes an inode that this operation has read.
+    pub fn delete_inode(&mut self, ino: InodeId) {
+        let partition = ino.partition();
+        let charge = Charge::default().since(self.charge_before(ino));
+        let key = key::ino(partition, ino);
+        self.set(partition, Db::Ino, key, Value::Delete, charge);
     }
 
     pub fn remember(&mut self, change: MemoryChange) {
@@ -387,7 +447,7 @@ impl<W: World> View<'_, W> {
         data: &[&[u8]],
         how: WriteAs,
     ) -> OpResult<&ChunkRecord> {
-        let slices: smallvec::SmallVec<[std::io::IoSlice<'_>; 4]> =
+        let slices: SmallVec<[std::io::IoSlice<'_>; 4]> =
             data.iter().map(|d| std::io::IoSlice::new(d)).collect();
         let mut change = Box::<ChunkChange>::default();
         let store = self.meta.store_mut();
@@ -434,7 +494,13 @@ impl<W: World> View<'_, W> {
             return Err(error.into());
         }
         let key = key::chunk(at.0, at.1, at.2);
-        self.set(at.0, Db::Chunk, key, Value::Chunk(change));
+        self.set(
+            at.0,
+            Db::Chunk,
+            key,
+            Value::Chunk(change),
+            Charge::default(),
+        );
         match self.changes.writes.last().map(|w| &w.value) {
             Some(Value::Chunk(change)) => Ok(&change.record),
             _ => Err(Errno::EIO.into()),
@@ -443,7 +509,8 @@ impl<W: World> View<'_, W> {
 
     pub fn drop_chunk(&mut self, at: (PartitionId, InodeId, u64), old: ChunkRecord) {
         let key = key::chunk(at.0, at.1, at.2);
-        self.set(at.0, Db::Chunk, key, Value::DropChunk(Box::new(old)));
+        let gone = Value::DropChunk(Box::new(old));
+        self.set(at.0, Db::Chunk, key, gone, Charge::default());
     }
 
     /// Appends bytes of a chunk to the reply's payload.

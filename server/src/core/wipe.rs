@@ -12,6 +12,7 @@ use super::{Core, World};
 use crate::meta::db::{Db, Key, key, until};
 use crate::records::{GenerationRecord, InodeRecord, Record, partition_of_key};
 use crate::store::ChunkRecord;
+use sealfs_protocol::usage::Charge;
 use sealfs_protocol::{InodeId, TxnId, VolumeId};
 
 /// Records looked at in one step.
@@ -127,12 +128,7 @@ impl<W: World> Core<W> {
     ) -> bool {
         let partition = partition_of_key(key).unwrap_or_default();
         let mut remove = |db, key: Key, value| {
-            writes.push(Write {
-                partition,
-                db,
-                key,
-                value,
-            });
+            writes.push(Write::free(partition, db, key, value));
         };
         match progress.phase {
             Phase::Chunks => match ChunkRecord::decode(value) {
@@ -163,7 +159,13 @@ impl<W: World> Core<W> {
                     remove(db, key, Value::Delete);
                 }
                 if whole {
-                    remove(Db::Ino, key.clone(), Value::Delete);
+                    writes.push(Write {
+                        partition,
+                        db: Db::Ino,
+                        key: key.clone(),
+                        value: Value::Delete,
+                        charge: Charge::default().since(inode.charge()),
+                    });
                 }
                 return whole;
             }

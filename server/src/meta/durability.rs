@@ -144,6 +144,10 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
             let last = self.partitions.last(partition).to_le_bytes();
             active.set(Db::Meta, &key, Some(&last));
         }
+        for (key, record) in self.usages.take_changed() {
+            let record = record.as_ref().map(<[u8; 17]>::as_slice);
+            active.set(Db::Usage, &key, record);
+        }
         self.uncommitted_since_ns = None;
         self.overlay.freeze();
     }

@@ -5,7 +5,10 @@
 //! puts, deletes) is what replication will send; blocks taken, freed and written are this shard's
 //! own. Byte table: docs/on-disk-format.md.
 
-use sealfs_protocol::ids::{Epoch, PartitionId, TxnId};
+use sealfs_protocol::ids::{Epoch, PartitionId, TxnId, VolumeId};
+
+use sealfs_protocol::usage::Charge;
+use smallvec::SmallVec;
 
 use super::db::{Db, KEY_MAX_BYTES};
 use crate::store::{ChunkChange, ChunkRecord, DeviceExtent};
@@ -17,6 +20,7 @@ const TAG_ALLOCATED: u8 = 4;
 const TAG_FREED: u8 = 5;
 const TAG_FREED_VOLATILE: u8 = 6;
 const TAG_WRITTEN: u8 = 7;
+const TAG_USAGE: u8 = 8;
 
 /// One item of a group, as decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +52,8 @@ pub enum Item<'a> {
         first: u32,
         blocks: u32,
     },
+    /// What this sub-record adds to the usage of a volume in its partition.
+    Usage(Charge),
 }
 
 /// A group under construction: `Meta::group`, fill, `Meta::append`.
@@ -56,6 +62,8 @@ pub struct Group {
     bytes: Vec<u8>,
     /// Where in `bytes` the sub-records begin.
     subs: Vec<(PartitionId, usize)>,
+    /// What the last sub-record adds to the usage of volumes, stated at its end.
+    charges: SmallVec<[Charge; 2]>,
 }
 
 /// Offset of the sequence within an encoded sub-record.
@@ -64,6 +72,7 @@ const SUB_SEQUENCE_AT: usize = 7;
 impl Group {
     /// Begins the sub-record of a partition. `TxnId(0)`: no transaction over shards.
     pub fn sub(&mut self, partition: PartitionId, epoch: Epoch, txn: TxnId) {
+        self.close();
         self.subs.push((partition, self.bytes.len()));
         self.bytes.push(TAG_SUB);
         self.field(&partition.0.to_le_bytes());
@@ -84,6 +93,33 @@ impl Group {
         self.field(key);
     }
 
+    /// Adds to what this sub-record says of a volume's usage. Chunks charge their own space.
+    pub fn charge(&mut self, charge: Charge) {
+        if charge.is_nothing() {
+            return;
+        }
+        let mut charges = self.charges.iter_mut();
+        match charges.find(|c| c.volume == charge.volume) {
+            Some(sum) => {
+                sum.bytes += charge.bytes;
+                sum.inodes += charge.inodes;
+            }
+            None => self.charges.push(charge),
+        }
+    }
+
+    /// Nothing more comes into the last sub-record.
+    pub(super) fn close(&mut self) {
+        for charge in std::mem::take(&mut self.charges) {
+            if !charge.is_nothing() {
+                self.bytes.push(TAG_USAGE);
+                self.field(&charge.volume.0.to_le_bytes());
+                self.field(&charge.bytes.to_le_bytes());
+                self.field(&charge.inodes.to_le_bytes());
+            }
+        }
+    }
+
     /// Logs a change that the block store made of the chunk with this key.
     pub fn put_chunk(&mut self, key: &[u8], change: &ChunkChange) {
         self.put_with(Db::Chunk, key, |bytes| change.record.encode_into(bytes));
@@ -101,6 +137,7 @@ impl Group {
         for &extent in &change.freed {
             self.freed(extent, change.record.volatile);
         }
+        self.charge(change.charge());
     }
 
     /// Deletes a chunk, whose record is `record`, and frees its blocks.
@@ -113,6 +150,7 @@ impl Group {
             };
             self.freed(extent, record.volatile);
         }
+        self.charge(record.dropped());
     }
 
     /// Bytes of the entry so far.
@@ -127,6 +165,7 @@ impl Group {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.subs.clear();
+        self.charges.clear();
     }
 
     pub(super) fn encoded(&self) -> &[u8] {
@@ -235,6 +274,11 @@ impl<'a> Items<'a> {
                 first: u32::from_le_bytes(self.array()?),
                 blocks: u32::from_le_bytes(self.array()?),
             },
+            TAG_USAGE => Item::Usage(Charge {
+                volume: VolumeId(u32::from_le_bytes(self.array()?)),
+                bytes: i64::from_le_bytes(self.array()?),
+                inodes: i64::from_le_bytes(self.array()?),
+            }),
             _ => return None,
         })
     }
@@ -296,6 +340,14 @@ mod tests {
         group.sub(p, Epoch(2), TxnId(77));
         group.put(Db::Ino, &ino, b"value");
         group.delete(Db::Orphan, &ino);
+        let charge = |bytes| Charge {
+            volume: VolumeId(3),
+            bytes,
+            inodes: 1,
+        };
+        group.charge(charge(-4096));
+        group.charge(charge(8192));
+        group.close();
         group.number(|_| 41);
         let items: Vec<_> = Items::new(group.encoded()).map(Result::unwrap).collect();
         let expected = [
@@ -314,13 +366,18 @@ mod tests {
                 db: Db::Orphan,
                 key: &ino,
             },
+            Item::Usage(Charge {
+                volume: VolumeId(3),
+                bytes: 4096,
+                inodes: 2,
+            }),
         ];
         assert_eq!(items, expected);
     }
 
     proptest! {
         #[test]
-        fn any_bytes_decode_without_panic(bytes in proptest::collection::vec(0..9u8, 0..200)) {
+        fn any_bytes_decode_without_panic(bytes in proptest::collection::vec(0..10u8, 0..200)) {
             let _ = Items::new(&bytes).count();
         }
     }

@@ -10,7 +10,7 @@
 //!   covers it: replay then neither meets nor verifies an entry that names the old contents;
 //! - after a failed flush, log write or commit nothing is tried again: the store is read-only.
 //!
-//! `durability` begins and ends flushes and commits; `replay` opens a store; `sequences` mints inode numbers; `lmdb` and `memory` are indices.
+//! `durability` begins and ends flushes and commits; `replay` opens a store; `sequences` mints inode numbers; `usage` sums up what volumes take; `lmdb` and `memory` are indices.
 
 pub mod db;
 mod durability;
@@ -24,11 +24,13 @@ mod memory;
 mod overlay;
 mod replay;
 mod sequences;
+mod usage;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
-use sealfs_protocol::ids::{Incarnation, PartitionId};
+use sealfs_protocol::ids::{Incarnation, PartitionId, VolumeId};
+use sealfs_protocol::usage::Totals;
 use smallvec::SmallVec;
 
 use crate::env::{BlockDevice, Kv};
@@ -37,6 +39,7 @@ use group::{Item, Items};
 use log::{Kind, Log};
 use overlay::Overlay;
 use sequences::{Partitions, Sequences};
+use usage::Usages;
 
 pub use crate::store::OpenError;
 pub use db::{Db, Key};
@@ -104,6 +107,7 @@ pub struct Meta<K: Kv, D: BlockDevice> {
     incarnation: Incarnation,
     sequences: Sequences,
     partitions: Partitions,
+    usages: Usages,
     /// The last entry with effects; barriers do not count.
     last_group: LogIndex,
     flushed: LogIndex,
@@ -184,6 +188,7 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
     /// nothing of it is, and its chunk changes must be abandoned.
     pub fn append(&mut self, mut group: Group) -> Result<LogIndex, StoreError> {
         self.check_writable()?;
+        group.close();
         if group.bytes() > BODY_MAX_BYTES || !self.log.has_room(group.bytes(), 1) {
             return Err(StoreError::LogFull);
         }
@@ -208,13 +213,24 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
     /// Puts the effects of an entry into the overlay and the allocator. During replay blocks are
     /// free at once: everything replayed is durable before the store serves.
     fn apply(&mut self, index: LogIndex, body: &[u8], replaying: bool) -> Result<(), StoreError> {
+        let mut current = PartitionId::default();
         for item in Items::new(body) {
             match item.map_err(|_| StoreError::Invalid("log entry"))? {
                 Item::Sub {
                     partition,
                     sequence,
                     ..
-                } => self.partitions.advance(partition, sequence),
+                } => {
+                    current = partition;
+                    self.partitions.advance(partition, sequence);
+                }
+                Item::Usage(charge) => {
+                    if !self.usages.apply(current, charge) {
+                        let volume = charge.volume;
+                        ::log::error!("volume {volume} has given back more than it had taken");
+                        debug_assert!(false, "usage below zero");
+                    }
+                }
                 Item::Put { db, key, value } => self.overlay.active.set(db, key, Some(value)),
                 Item::Delete { db, key } => self.overlay.active.set(db, key, None),
                 Item::Allocated(extent) => {
@@ -322,6 +338,20 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
     /// The last sequence in the partition's own order of changes.
     pub fn partition_sequence(&self, partition: PartitionId) -> u64 {
         self.partitions.last(partition)
+    }
+
+    /// What a volume takes on this shard.
+    pub fn usage(&self, volume: VolumeId) -> Totals {
+        self.usages.volume(volume)
+    }
+
+    pub fn usages(&self) -> impl Iterator<Item = (VolumeId, Totals)> + '_ {
+        self.usages.volumes()
+    }
+
+    /// The same by partition, for whoever counts again.
+    pub fn usages_by_partition(&self) -> BTreeMap<(PartitionId, VolumeId), Totals> {
+        self.usages.partitions()
     }
 
     fn check_writable(&self) -> Result<(), StoreError> {

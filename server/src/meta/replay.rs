@@ -20,6 +20,7 @@ use super::log::{Kind, Log, LogIndex};
 use super::log_reader::{End, LogReader};
 use super::overlay::Overlay;
 use super::sequences::{Partitions, Sequences};
+use super::usage::Usages;
 use super::{Limits, Meta, identity, meta_key};
 use crate::env::{BlockDevice, Kv};
 use crate::store::{BlockStore, ChunkRecord, OpenError, Region, StoreError};
@@ -140,6 +141,7 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
             incarnation: Incarnation(0),
             sequences: Sequences::new(0),
             partitions: Partitions::default(),
+            usages: Usages::default(),
             last_group: last,
             flushed: last,
             committed: last,
@@ -154,7 +156,7 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
         }
     }
 
-    /// Takes over what the index has: bitmaps and partition sequences.
+    /// Takes over what the index has: bitmaps, partition sequences, usage.
     fn load(&mut self) -> Result<(), OpenError> {
         let device = Arc::clone(self.store.device());
         let (alloc, kv) = (self.store.alloc(), &self.kv);
@@ -167,6 +169,15 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
         .map_err(OpenError::io("index"))?;
         if !good {
             return Err(damaged(&*device, "a bitmap of its index is damaged"));
+        }
+        let usages = &mut self.usages;
+        kv.scan(Db::Usage, &[], &[0xff; 3], |key, value| {
+            good &= usages.load(key, value);
+            ControlFlow::Continue(())
+        })
+        .map_err(OpenError::io("index"))?;
+        if !good {
+            return Err(damaged(&*device, "a usage record of its index is damaged"));
         }
         let prefix = meta_key::PARTITION;
         let partitions = &mut self.partitions;

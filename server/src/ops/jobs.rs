@@ -62,7 +62,7 @@ fn reap<V: World>(v: &mut View<V>, ino: InodeId) -> OpResult<()> {
     }
     drop_first_chunk(v, ino, &record)?;
     lock::store(v, ino, Vec::new());
-    v.delete(partition, Db::Ino, key::ino(partition, ino));
+    v.delete_inode(ino);
     v.delete(partition, Db::Orphan, orphan);
     Ok(())
 }

@@ -110,7 +110,7 @@ fn bury<W: World>(v: &mut View<W>, ino: InodeId, record: &InodeRecord) {
         && !v.opens.is_open(ino)
         && v.file_locks.held(ino).is_empty();
     if simple && let Ok(()) = drop_first_chunk(v, ino, record) {
-        v.delete(partition, Db::Ino, key::ino(partition, ino));
+        v.delete_inode(ino);
         return;
     }
     v.put_inode(ino, record);

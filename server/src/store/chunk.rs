@@ -8,6 +8,7 @@
 //! docs/on-disk-format.md.
 
 use sealfs_protocol::ids::{TruncateGeneration, VolumeId};
+use sealfs_protocol::usage::Charge;
 
 use super::StoreError;
 
@@ -129,6 +130,15 @@ impl ChunkRecord {
     /// Allocated blocks of 4 KiB.
     pub fn blocks(&self) -> u32 {
         self.crcs.len() as u32
+    }
+
+    /// What its removal adds to the usage of its volume.
+    pub fn dropped(&self) -> Charge {
+        Charge {
+            volume: self.volume,
+            bytes: -(i64::from(self.blocks()) * i64::from(BLOCK_BYTES)),
+            inodes: 0,
+        }
     }
 
     /// The first byte at or after `offset` that is not in a hole; `None` if only holes follow.

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use crate::env::BlockDevice;
 use alloc::Allocator;
 use sealfs_protocol::ids::{InodeId, TruncateGeneration, VolumeId};
+use sealfs_protocol::usage::Charge;
 
 pub use chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, DeviceExtent};
 pub use device::FileDevice;
@@ -72,6 +73,20 @@ pub struct ChunkChange {
 }
 
 impl ChunkChange {
+    /// What it adds to the usage of the chunk's volume.
+    pub fn charge(&self) -> Charge {
+        let blocks = |extents: &[DeviceExtent]| -> i64 {
+            let all = extents.iter().map(|e| i64::from(e.blocks));
+            all.sum()
+        };
+        let more = blocks(&self.allocated) - blocks(&self.freed);
+        Charge {
+            volume: self.record.volume,
+            bytes: more * i64::from(BLOCK_BYTES),
+            inodes: 0,
+        }
+    }
+
     fn begin(&mut self, old: Option<&ChunkRecord>, how: WriteAs) {
         self.record.extents.clear();
         self.record.crcs.clear();
@@ -81,7 +96,8 @@ impl ChunkChange {
             self.record.crcs.extend_from_slice(&old.crcs);
             self.record.end = old.end;
         }
-        self.record.volume = how.volume;
+        // A chunk stays with the volume that its space was charged to.
+        self.record.volume = old.map_or(how.volume, |o| o.volume);
         self.record.generation = how.generation;
         self.record.mtime_ns = how.mtime_ns;
         self.record.volatile = how.volatile;

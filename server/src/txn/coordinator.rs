@@ -55,6 +55,7 @@ impl<W: World> Core<W> {
                 db: write.db as u8,
                 key: write.key.to_vec(),
                 value,
+                charge: write.charge,
             });
         }
         changes.writes = own;
@@ -192,12 +193,10 @@ impl<W: World> Core<W> {
             let record = TxnRecord::Committed {
                 participants: changing.clone(),
             };
-            changes.writes.push(Write {
-                partition,
-                db: Db::Txn,
-                key: key::txn(partition, txn),
-                value: Value::Put(record.encode()),
-            });
+            let key = key::txn(partition, txn);
+            let decision = Value::Put(record.encode());
+            let write = Write::free(partition, Db::Txn, key, decision);
+            changes.writes.push(write);
         }
         match self.commit(task, &answer, changes) {
             Ok(Next::Job(job)) => self.jobs.push_back(job),
@@ -259,12 +258,8 @@ impl<W: World> Core<W> {
 
     /// Removes the record of a transaction that nobody will ask about.
     pub(super) fn forget_txn(&mut self, txn: TxnId, partition: PartitionId) {
-        let gone = Write {
-            partition,
-            db: Db::Txn,
-            key: key::txn(partition, txn),
-            value: Value::Delete,
-        };
+        let key = key::txn(partition, txn);
+        let gone = Write::free(partition, Db::Txn, key, Value::Delete);
         if self.append(&mut vec![gone], TxnId(0)).is_err() {
             log::warn!("the record of transaction {txn} stays until the next start");
         }

@@ -202,12 +202,8 @@ impl<W: World> Core<W> {
                 age,
                 effects: effects.clone(),
             };
-            let write = Write {
-                partition,
-                db: Db::Txn,
-                key: key::txn(partition, txn),
-                value: Value::Put(record.encode()),
-            };
+            let key = key::txn(partition, txn);
+            let write = Write::free(partition, Db::Txn, key, Value::Put(record.encode()));
             if self.append(&mut vec![write], txn).is_err() {
                 return no;
             }
@@ -256,17 +252,14 @@ impl<W: World> Core<W> {
                         Some(bytes) => Value::Put(bytes.clone()),
                         None => Value::Delete,
                     },
+                    charge: effect.charge,
                 });
             }
         }
         if !known.effects.is_empty() {
             let partition = record_partition(&known.effects);
-            writes.push(Write {
-                partition,
-                db: Db::Txn,
-                key: key::txn(partition, txn),
-                value: Value::Delete,
-            });
+            let key = key::txn(partition, txn);
+            writes.push(Write::free(partition, Db::Txn, key, Value::Delete));
         }
         if self.append(&mut writes, txn).is_err() {
             self.participants.insert(txn, known);
