@@ -49,16 +49,21 @@ where
     T::Archived:
         for<'a> CheckBytes<HighValidator<'a, Error>> + Deserialize<T, HighDeserializer<Error>>,
 {
+    rkyv::from_bytes::<T, Error>(body(tag, bytes)?).map_err(|_| Malformed)
+}
+
+/// What follows the version tag.
+fn body(tag: u8, bytes: &[u8]) -> Result<&[u8], Malformed> {
     match bytes.split_first() {
-        Some((found, body)) if *found == tag => {
-            rkyv::from_bytes::<T, Error>(body).map_err(|_| Malformed)
-        }
+        Some((found, body)) if *found == tag => Ok(body),
         _ => Err(Malformed),
     }
 }
 
+const POSITION_TAG: u8 = 1;
+
 macro_rules! records {
-    ($($name:ident = $tag:literal;)*) => {$(
+    ($($name:ident = $tag:expr;)*) => {$(
         impl Record for $name {
             fn encode(&self) -> Vec<u8> {
                 encode($tag, self)
@@ -73,7 +78,7 @@ macro_rules! records {
 records! {
     InodeRecord = 1;
     DentryRecord = 1;
-    PositionRecord = 1;
+    PositionRecord = POSITION_TAG;
     OrphanRecord = 1;
     SlotRecord = 1;
     TxnRecord = 1;
@@ -225,7 +230,7 @@ pub struct DentryRecord {
 }
 
 /// `dent` under (directory, NUL, be64 entry number): the directory in the order of its entry
-/// numbers, which readdir follows and cookies name. No name contains a NUL, so the two kinds of
+/// numbers, which readdir follows. No name contains a NUL, so the two kinds of
 /// keys never meet. An entry keeps its number as long as it stays, so that a listing sees it once
 /// whatever is created or removed meanwhile.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
@@ -233,6 +238,13 @@ pub struct PositionRecord {
     pub ino: InodeId,
     pub kind: u32,
     pub name: Vec<u8>,
+}
+
+impl PositionRecord {
+    /// The stored record where it lies: a listing reads thousands.
+    pub fn access(bytes: &[u8]) -> Result<&ArchivedPositionRecord, Malformed> {
+        rkyv::access::<_, Error>(body(POSITION_TAG, bytes)?).map_err(|_| Malformed)
+    }
 }
 
 /// `orphan`: work to finish on an inode, begun before and resumed after a restart.

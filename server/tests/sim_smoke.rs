@@ -462,51 +462,31 @@ fn walk(
     found: &mut BTreeMap<String, Node>,
     links: &mut BTreeMap<InodeId, u32>,
 ) {
-    let mut entries = Vec::new();
-    let mut cookie = 0;
-    loop {
-        let page = reader.call(
-            cluster,
-            Op::ReadDir {
-                dir,
-                cookie,
-                limit_bytes: 4096,
-                with_attributes: false,
-            },
-        );
-        let OpReply::Entries { entries: more, end } = page.reply else {
-            panic!("{page:?}");
-        };
-        cookie = more.last().map_or(cookie, |e| e.cookie);
-        entries.extend(more);
-        if end {
-            break;
-        }
-    }
-    let subdirs = entries.iter().filter(|e| e.kind == S_IFDIR).count() as u32;
+    let entries = reader.list(cluster, dir, 4096);
+    let subdirs = entries.iter().filter(|e| e.2 == S_IFDIR).count() as u32;
     let own = stat(cluster, reader, dir);
     assert_eq!(own.nlink, 2 + subdirs, "links of {prefix:?}");
-    for entry in entries {
-        let name = String::from_utf8(entry.name).expect("a name in UTF-8");
+    for (name, ino, kind) in entries {
+        let name = String::from_utf8(name).expect("a name in UTF-8");
         let path = if prefix.is_empty() {
             name.clone()
         } else {
             format!("{prefix}/{name}")
         };
-        let attr = stat(cluster, reader, entry.ino);
+        let attr = stat(cluster, reader, ino);
         assert!(attr.nlink > 0, "{path}");
-        let up = reader.call(cluster, Op::GetPath { dir: entry.ino });
-        if entry.kind == S_IFDIR {
+        let up = reader.call(cluster, Op::GetPath { dir: ino });
+        if kind == S_IFDIR {
             let OpReply::Ancestors { names, .. } = up.reply else {
                 panic!("{up:?}");
             };
             assert_eq!(names[0], name.as_bytes());
-            found.insert(path.clone(), Node::Dir(entry.ino));
-            walk(cluster, reader, entry.ino, &path, found, links);
+            found.insert(path.clone(), Node::Dir(ino));
+            walk(cluster, reader, ino, &path, found, links);
         } else {
-            *links.entry(entry.ino).or_default() += 1;
+            *links.entry(ino).or_default() += 1;
             let content = read_all(cluster, reader, &attr);
-            found.insert(path, Node::File(entry.ino, content));
+            found.insert(path, Node::File(ino, content));
         }
     }
 }

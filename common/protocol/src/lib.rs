@@ -12,6 +12,7 @@
 
 pub mod attr;
 pub mod codec;
+pub mod dirent;
 pub mod errno;
 pub mod hash;
 pub mod header;

@@ -226,10 +226,11 @@ pub enum Op {
         follow: bool,
         name: Vec<u8>,
     },
-    /// A page of a directory from `cookie` on (0: the start). → `Entries`
+    /// A page of a directory from `position` on (0: the start), at most `limit_bytes` of records
+    /// in the form of [`crate::dirent`]. → `Entries`, payload
     ReadDir {
         dir: InodeId,
-        cookie: u64,
+        position: u64,
         limit_bytes: u32,
         with_attributes: bool,
     },
@@ -374,18 +375,6 @@ pub struct Walked {
     pub stop: Stop,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
-pub struct DirEntry {
-    pub name: Vec<u8>,
-    pub ino: InodeId,
-    /// File type as in `st_mode` (S_IFMT bits).
-    pub kind: u32,
-    /// Position after this entry, for telldir(3).
-    pub cookie: u64,
-    /// With attributes, when they are at this shard.
-    pub attr: Option<Attr>,
-}
-
 /// This shard's share of a volume; a client adds the shares up.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub struct Statfs {
@@ -430,8 +419,14 @@ pub enum OpReply {
     },
     Bytes(Vec<u8>),
     Entries {
-        entries: Vec<DirEntry>,
-        end: bool,
+        /// Records in the payload.
+        len_bytes: u32,
+        /// The directory that names this one.
+        parent: InodeId,
+        /// The position behind the last record; [`crate::dirent::END`] if nothing follows.
+        next: u64,
+        /// If asked for: of each record, where this shard has them.
+        attributes: Vec<Option<Attr>>,
     },
     /// Names from `dir` upwards, and the directory reached; its own parents lie elsewhere, or it is
     /// the root. `unlinked`: the directory was removed.

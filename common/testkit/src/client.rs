@@ -11,6 +11,7 @@ use sealfs_protocol::message::{
 };
 use sealfs_protocol::{
     ClientId, Errno, InodeId, OpenId, PartitionId, RenameVersion, Sequence, SessionId, codec,
+    dirent,
 };
 use sealfs_server::core::ConnId;
 
@@ -257,6 +258,36 @@ impl Client {
                 None
             }
             _ => Some(Outcome { reply, payload }),
+        }
+    }
+
+    /// All entries of a directory: name, inode, type. Pages of `limit_bytes`.
+    pub fn list(
+        &mut self,
+        cluster: &mut Cluster,
+        dir: InodeId,
+        limit_bytes: u32,
+    ) -> Vec<(Vec<u8>, InodeId, u32)> {
+        let mut entries = Vec::new();
+        let mut position = 0;
+        loop {
+            let op = Op::ReadDir {
+                dir,
+                position,
+                limit_bytes,
+                with_attributes: false,
+            };
+            let page = self.call(cluster, op);
+            let OpReply::Entries { next, .. } = page.reply else {
+                panic!("{page:?}");
+            };
+            for record in dirent::records(&page.payload) {
+                entries.push((record.name.to_vec(), InodeId(record.ino), record.kind));
+            }
+            if next == dirent::END {
+                return entries;
+            }
+            position = next;
         }
     }
 

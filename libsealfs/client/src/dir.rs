@@ -1,44 +1,115 @@
 //! Reading directories, and finding a directory's path.
 
 use crate::client::Client;
+use crate::part::{Answer, Part};
 use crate::walk::unexpected;
+use sealfs_protocol::attr::Attr;
 use sealfs_protocol::limits::PATH_MAX_BYTES;
-use sealfs_protocol::message::{DirEntry, Op, OpReply};
-use sealfs_protocol::{Errno, InodeId};
+use sealfs_protocol::message::{Op, OpReply};
+use sealfs_protocol::{Errno, InodeId, dirent};
+use sealfs_transport::memory::IoVecMut;
 
-/// Largest page of a directory that is asked for, in bytes; a body is at most 1 MiB.
-const PAGE_MAX_BYTES: u32 = 256 << 10;
+/// Largest page of a directory that is asked for, in bytes.
+pub const PAGE_MAX_BYTES: usize = 256 << 10;
 
-/// Some entries of a directory.
+/// A page of a directory's records; see [`dirent`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page {
-    /// Without `.` and `..`; each with the cookie of the place behind it.
-    pub entries: Vec<DirEntry>,
-    /// Nothing follows.
-    pub end: bool,
+    /// Bytes of records.
+    pub len: usize,
+    /// The directory that names this one.
+    pub parent: InodeId,
+    /// The position behind the last record; [`dirent::END`] if nothing follows.
+    pub next: u64,
+}
+
+/// An entry of a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirEntry {
+    pub name: Vec<u8>,
+    pub ino: InodeId,
+    /// File type as in `st_mode` (S_IFMT bits).
+    pub kind: u32,
+    /// If they came along.
+    pub attr: Option<Attr>,
 }
 
 impl Client {
-    /// Entries from `cookie` on (0: the start), about `limit_bytes` of them.
+    /// Fills `buffer` with records from `position` on (0: the start), without `.` and `..`. EFAULT
+    /// if it is not there.
     pub fn read_dir(
         &self,
         directory: InodeId,
-        cookie: u64,
-        limit_bytes: u32,
-        with_attributes: bool,
+        position: u64,
+        buffer: IoVecMut<'_>,
     ) -> Result<Page, Errno> {
+        let (page, _) = self.read_dir_page(directory, position, buffer, false)?;
+        Ok(page)
+    }
+
+    /// All entries of a directory, with the attributes that its server has.
+    pub fn entries(&self, directory: InodeId) -> Result<Vec<DirEntry>, Errno> {
+        let mut entries = Vec::new();
+        let mut buffer = vec![0; PAGE_MAX_BYTES];
+        let mut position = 0;
+        loop {
+            let into = IoVecMut::new(&mut buffer);
+            let (page, attributes) = self.read_dir_page(directory, position, into, true)?;
+            let mut attributes = attributes.into_iter();
+            for record in dirent::records(&buffer[..page.len]) {
+                entries.push(DirEntry {
+                    name: record.name.to_vec(),
+                    ino: InodeId(record.ino),
+                    kind: record.kind,
+                    attr: attributes.next().flatten(),
+                });
+            }
+            if page.next == dirent::END {
+                return Ok(entries);
+            }
+            position = page.next;
+        }
+    }
+
+    fn read_dir_page(
+        &self,
+        directory: InodeId,
+        position: u64,
+        buffer: IoVecMut<'_>,
+        with_attributes: bool,
+    ) -> Result<(Page, Vec<Option<Attr>>), Errno> {
         let op = Op::ReadDir {
             dir: directory,
-            cookie,
-            limit_bytes: limit_bytes.min(PAGE_MAX_BYTES),
+            position,
+            limit_bytes: buffer.len().min(PAGE_MAX_BYTES) as u32,
             with_attributes,
         };
-        match self.call(directory.partition(), op) {
-            Ok(OpReply::Entries { entries, end }) => Ok(Page { entries, end }),
-            Ok(reply) => Err(unexpected(&reply)),
+        let slot = self.shared.slots.take();
+        let mut incoming = [buffer];
+        let ops = vec![(directory.partition(), op)];
+        let mut parts = [Part::new(&slot, ops, &[], &mut incoming)];
+        self.run(&mut parts, &mut self.mode(&slot));
+        let [mut part] = parts;
+        let Answer {
+            mut replies,
+            payload_bytes,
+            ..
+        } = part.take_answer()?;
+        match replies.pop() {
+            Some(OpReply::Entries {
+                len_bytes,
+                parent,
+                next,
+                attributes,
+            }) if len_bytes as usize == payload_bytes => {
+                let len = payload_bytes;
+                Ok((Page { len, parent, next }, attributes))
+            }
             // A directory that was removed while it was open is empty: readdir(3) ends.
-            Err(Errno::ESTALE) => Err(Errno::ENOENT),
-            Err(errno) => Err(errno),
+            Some(OpReply::Errno(Errno::ESTALE)) => Err(Errno::ENOENT),
+            Some(OpReply::Errno(errno)) => Err(errno),
+            Some(reply) => Err(unexpected(&reply)),
+            None => Err(Errno::EIO),
         }
     }
 

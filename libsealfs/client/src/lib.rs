@@ -42,7 +42,7 @@ mod write;
 
 pub use client::Client;
 pub use config::{At, Config, ConnectError, CredentialIndex, Failure, FileRef, Identity, Outcome};
-pub use dir::Page;
+pub use dir::{DirEntry, PAGE_MAX_BYTES, Page};
 pub use open::Opened;
 pub use sealfs_transport::memory::{Hooks, IoVec, IoVecMut};
 pub use sealfs_transport::sync;

@@ -1,8 +1,11 @@
 //! getdents(2): listing directories of ours, and the two kernel directories whose listing differs
 //! because of us (the mount point's parent, the list of descriptors).
 //!
-//! Positions of our directories: 0 before `.`, 1 before `..`, then the server's cookies moved up by
-//! two; [`END`] is where the server said that nothing follows. They are what telldir(3) returns.
+//! Positions of our directories: 0 before `.`, 1 before `..`, then the server's; [`END`] is where the
+//! server said that nothing follows. They are what telldir(3) returns.
+//!
+//! # Safety
+//! A buffer is handed on by its address, which was checked to lie in user space, or is our own.
 //!
 //! What must stay true: a position that a program got from one listing leads to the same entry in
 //! every later one; an entry that existed all the time is returned exactly once.
@@ -10,23 +13,22 @@
 use super::{Ctx, user};
 use crate::descriptors;
 use crate::fds::{self, Fd, Open};
+use crate::guard::UserRange;
 use crate::kernel;
 use crate::path;
 use crate::process;
 use crate::route::{Answer, Bypass, Outcome, theirs, value};
-use sealfs_client::{At, Failure};
+use sealfs_client::{IoVecMut, PAGE_MAX_BYTES};
 use sealfs_protocol::attr::S_IFDIR;
+use sealfs_protocol::dirent::{self, END};
+use sealfs_protocol::limits::NAME_MAX_BYTES;
 use sealfs_protocol::{Errno, InodeId};
 
-/// The position behind the last entry.
-pub const END: u64 = i64::MAX as u64;
 const AFTER_DOTS: u64 = 2;
-/// Bytes of `struct linux_dirent64` before the name (getdents(2)).
-const HEAD_BYTES: usize = 19;
-/// The same of the old `struct linux_dirent`, whose type byte stands at the record's end.
+/// Most bytes of a page in the old form, which is made in a buffer of our own.
+const OLD_PAGE_MAX_BYTES: usize = 32 << 10;
+/// Bytes before the name of the old `struct linux_dirent`, whose type byte stands at the record's end.
 const OLD_HEAD_BYTES: usize = 18;
-/// Bytes asked of a server for one call, at most.
-const PAGE_MAX_BYTES: usize = 256 << 10;
 
 /// Which of the two layouts a call wants.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,52 +57,6 @@ fn list(ctx: &mut Ctx<'_>, form: Form) -> Answer {
     }
 }
 
-/// Records collected for one call.
-struct Page {
-    bytes: Vec<u8>,
-    room: usize,
-    form: Form,
-    /// Where the position of the last record stands.
-    last_position: Option<usize>,
-}
-
-impl Page {
-    /// Appends a record; `false` if it does not fit any more.
-    fn push(&mut self, ino: u64, position: u64, kind: u32, name: &[u8]) -> bool {
-        let head = if self.form == Form::New {
-            HEAD_BYTES
-        } else {
-            OLD_HEAD_BYTES
-        };
-        let tail = if self.form == Form::New { 1 } else { 2 };
-        let len = (head + name.len() + tail).next_multiple_of(8);
-        if self.bytes.len() + len > self.room {
-            return false;
-        }
-        let start = self.bytes.len();
-        let kind = (kind >> 12) as u8;
-        self.bytes.extend_from_slice(&ino.to_le_bytes());
-        self.last_position = Some(self.bytes.len());
-        self.bytes.extend_from_slice(&position.to_le_bytes());
-        self.bytes.extend_from_slice(&(len as u16).to_le_bytes());
-        if self.form == Form::New {
-            self.bytes.push(kind);
-        }
-        self.bytes.extend_from_slice(name);
-        self.bytes.resize(start + len, 0);
-        if self.form == Form::Old {
-            self.bytes[start + len - 1] = kind;
-        }
-        true
-    }
-
-    fn set_last_position(&mut self, position: u64) {
-        if let Some(at) = self.last_position {
-            self.bytes[at..at + 8].copy_from_slice(&position.to_le_bytes());
-        }
-    }
-}
-
 fn list_ours(open: &Open, buffer: usize, room: usize, form: Form) -> Answer {
     open.not_path_only()?;
     if !open.is_directory() {
@@ -111,100 +67,101 @@ fn list_ours(open: &Open, buffer: usize, room: usize, form: Form) -> Answer {
     if position == END {
         return value(0);
     }
-    let mut page = Page {
-        bytes: Vec::new(),
-        room,
-        form,
-        last_position: None,
+    let room = room.min(PAGE_MAX_BYTES);
+    let len = match form {
+        Form::New => {
+            let range = UserRange::new(buffer as *const u8, room)?;
+            fill(open.ino(), &mut position, range.address() as usize, room)?
+        }
+        Form::Old => {
+            let mut page = vec![0; room.min(OLD_PAGE_MAX_BYTES)];
+            let len = fill(
+                open.ino(),
+                &mut position,
+                page.as_mut_ptr() as usize,
+                page.len(),
+            )?;
+            to_old_form(&mut page[..len]);
+            user::copy_out(buffer, &page[..len])?;
+            len
+        }
     };
-    fill(open, &mut position, &mut page)?;
-    if page.bytes.is_empty() && position != END {
+    if len == 0 && position != END {
         return Err(Errno::EINVAL);
     }
-    user::copy_out(buffer, &page.bytes)?;
     guard.set(position);
-    value(page.bytes.len())
+    value(len)
 }
 
-/// Collects records from `position` on until the page is full or the directory ends.
-fn fill(open: &Open, position: &mut u64, page: &mut Page) -> Result<(), Errno> {
-    let dir = open.ino();
-    if *position == 0 {
-        if !page.push(dir.0, 1, S_IFDIR, b".") {
-            return Ok(());
-        }
-        *position = 1;
-    }
-    if *position == 1 {
-        if !page.push(parent_of(dir)?, AFTER_DOTS, S_IFDIR, b"..") {
-            return Ok(());
-        }
-        *position = AFTER_DOTS;
-    }
+/// Fills `buffer` with records from `position` on until it is well filled or the directory ends.
+/// The server's records go where they are read from, those of `.` and `..` before them.
+fn fill(dir: InodeId, position: &mut u64, buffer: usize, room: usize) -> Result<usize, Errno> {
     let client = process::client()?;
-    while page.bytes.len() < page.room {
-        let want = (page.room - page.bytes.len()).clamp(1024, PAGE_MAX_BYTES);
-        let answer = client.read_dir(dir, *position - AFTER_DOTS, want as u32, false)?;
-        for entry in &answer.entries {
-            let next = entry.cookie.saturating_add(AFTER_DOTS).min(END - 1);
-            if !page.push(entry.ino.0, next, entry.kind, &entry.name) {
-                return Ok(());
+    let mut len = 0;
+    loop {
+        let dots = dots_bytes(*position);
+        let start = (len + dots).min(room);
+        // SAFETY: the range lies in user space or is our own; whether memory is there, the kernel
+        // will say.
+        let rest = unsafe { IoVecMut::from_raw(buffer + start, room - start) };
+        let answer = client.read_dir(dir, *position, rest)?;
+        if dots > 0 {
+            let parent = parent_of(dir, answer.parent)?;
+            let records = dots_that_fit(dir, parent, position, room);
+            user::copy_out(buffer, &records)?;
+            if records.len() < dots {
+                return Ok(records.len());
             }
-            *position = next;
         }
-        if answer.end {
-            // Only a directory without entries can have been removed.
-            if *position == AFTER_DOTS && open.attributes()?.nlink == 0 {
-                return Err(Errno::ENOENT);
-            }
-            page.set_last_position(END);
-            *position = END;
-            return Ok(());
-        }
-        if answer.entries.is_empty() || page.bytes.len() > page.room / 2 {
-            return Ok(());
+        *position = answer.next;
+        len = start + answer.len;
+        if answer.next == END || answer.len == 0 || len > room / 2 {
+            return Ok(len);
         }
     }
-    Ok(())
 }
 
-/// Inode number of `..`; the root's lies in the kernel's tree. ENOENT: the directory was removed.
-fn parent_of(dir: InodeId) -> Result<u64, Errno> {
+/// What `.` and `..`, as far as they lie behind `position`, take in a page.
+fn dots_bytes(position: u64) -> usize {
+    match position {
+        0 => dirent::record_bytes(1) + dirent::record_bytes(2),
+        1 => dirent::record_bytes(2),
+        _ => 0,
+    }
+}
+
+/// The records of `.` and `..` that lie behind `position`, which moves, and fit.
+fn dots_that_fit(dir: InodeId, parent: u64, position: &mut u64, room: usize) -> Vec<u8> {
+    let mut dots = Vec::new();
+    for (behind, ino, name) in [(1, dir.0, &b"."[..]), (AFTER_DOTS, parent, b"..")] {
+        if *position + 1 == behind && dots.len() + dirent::record_bytes(name.len()) <= room {
+            dirent::push(&mut dots, ino, behind, S_IFDIR, name);
+            *position = behind;
+        }
+    }
+    dots
+}
+
+/// Makes `struct linux_dirent` of each record, which takes as many bytes: the name stands a byte
+/// earlier, the type in the last byte.
+fn to_old_form(page: &mut [u8]) {
+    let lengths: Vec<usize> = dirent::records(page).map(|r| r.bytes.len()).collect();
+    let mut rest = page;
+    for len in lengths {
+        let (record, tail) = rest.split_at_mut(len);
+        let kind = record[OLD_HEAD_BYTES];
+        record.copy_within(dirent::HEAD_BYTES.., OLD_HEAD_BYTES);
+        record[len - 1] = kind;
+        rest = tail;
+    }
+}
+
+/// Inode number of `..`; the root's lies in the kernel's tree.
+fn parent_of(dir: InodeId, parent: InodeId) -> Result<u64, Errno> {
     if dir == process::root()? {
         return Ok(process::mount_parent().map_or(dir.0, |(_, ino)| ino));
     }
-    let up = At {
-        base: dir,
-        path: b"..",
-    };
-    match process::client()?.stat(up, false) {
-        Ok(attr) => Ok(attr.ino.0),
-        Err(Failure::Errno(Errno::ESTALE | Errno::ENOENT)) => Err(Errno::ENOENT),
-        Err(Failure::Errno(errno)) => Err(errno),
-        Err(Failure::Outside(_)) => Ok(dir.0),
-    }
-}
-
-/// A record as the kernel wrote it.
-pub struct Record<'a> {
-    pub bytes: &'a [u8],
-    pub name: &'a [u8],
-}
-
-/// The records of a page of getdents64.
-pub fn records(page: &[u8]) -> impl Iterator<Item = Record<'_>> {
-    let mut rest = page;
-    core::iter::from_fn(move || {
-        let len = usize::from(u16::from_le_bytes(*rest.get(16..18)?.first_chunk::<2>()?));
-        let bytes = rest.get(..len).filter(|b| b.len() > HEAD_BYTES)?;
-        rest = &rest[len..];
-        let name = &bytes[HEAD_BYTES..];
-        let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
-        Some(Record {
-            bytes,
-            name: &name[..end],
-        })
-    })
+    Ok(parent.0)
 }
 
 /// The kernel's directory above the mount point, with the way to the mount added to its first page.
@@ -223,37 +180,25 @@ fn list_above(ctx: &Ctx<'_>) -> Answer {
     };
     let name = path::split_first(&mount[skip..]).0;
     let at_start = kernel::position(fd)? == 0;
-    let extra = (HEAD_BYTES + name.len() + 1).next_multiple_of(8);
-    if !at_start || room < extra + HEAD_BYTES + 256 {
+    let extra = dirent::record_bytes(name.len());
+    if !at_start || room < extra + dirent::record_bytes(NAME_MAX_BYTES) {
         return theirs(Bypass::NativeDescriptor);
     }
     let mut bytes = vec![0u8; (room - extra).min(PAGE_MAX_BYTES)];
     let len = kernel::getdents(fd, &mut bytes)?;
     bytes.truncate(len);
-    let known = records(&bytes).any(|record| record.name == name);
-    let position = records(&bytes).last().map_or(0, |r| position_of(r.bytes));
-    let mut page = Page {
-        bytes,
-        room,
-        form: Form::New,
-        last_position: None,
-    };
+    let known = dirent::records(&bytes).any(|record| record.name == name);
+    let position = dirent::records(&bytes).last().map_or(0, |r| r.position);
     if !known {
         let ino = if mount.len() == skip + name.len() {
             process::root()?.0
         } else {
             1
         };
-        page.push(ino, position, S_IFDIR, name);
+        dirent::push(&mut bytes, ino, position, S_IFDIR, name);
     }
-    user::copy_out(ctx.arg(1), &page.bytes)?;
-    value(page.bytes.len())
-}
-
-fn position_of(record: &[u8]) -> u64 {
-    record[8..16]
-        .first_chunk::<8>()
-        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    user::copy_out(ctx.arg(1), &bytes)?;
+    value(bytes.len())
 }
 
 /// The list of this process's descriptors without the library's own.
@@ -267,7 +212,7 @@ fn list_descriptors(ctx: &Ctx<'_>) -> Answer {
     loop {
         let len = kernel::getdents(fd, &mut bytes)?;
         let mut kept = Vec::with_capacity(len);
-        for record in records(&bytes[..len]) {
+        for record in dirent::records(&bytes[..len]) {
             if !path::number(record.name).is_some_and(|n| hidden.contains(&n)) {
                 kept.extend_from_slice(record.bytes);
             }

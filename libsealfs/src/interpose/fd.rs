@@ -13,7 +13,7 @@ use crate::sync::{Mutex, RawMutex};
 use crate::{kernel, process};
 use sealfs_client::FileRef;
 use sealfs_client::node::{Slot, SlotId, placeholder};
-use sealfs_protocol::Errno;
+use sealfs_protocol::{Errno, dirent};
 use std::collections::VecDeque;
 
 /// close(fd)
@@ -250,7 +250,7 @@ pub fn open_numbers() -> Result<Vec<u32>, Errno> {
                 return Err(errno);
             }
         };
-        let names = super::dir::records(&page[..len]).filter_map(|r| crate::path::number(r.name));
+        let names = dirent::records(&page[..len]).filter_map(|r| crate::path::number(r.name));
         numbers.extend(names.filter(|fd| *fd != list));
     }
     kernel::close(list);

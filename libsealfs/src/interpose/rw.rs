@@ -159,7 +159,7 @@ pub fn lseek(ctx: &mut Ctx<'_>) -> Answer {
 
 fn end_of(open: &Open) -> Result<i64, Errno> {
     if open.is_directory() {
-        return Ok(super::dir::END as i64);
+        return Ok(sealfs_protocol::dirent::END as i64);
     }
     Ok(open.attributes()?.size_bytes as i64)
 }

@@ -18,6 +18,17 @@ use sealfs_protocol::{Errno, codec};
 
 /// What programs are told to read and write at a time (`st_blksize`).
 const BLOCK_BYTES: i64 = 1 << 20;
+/// The same of directories. The C library makes its buffer for readdir(3) this large: more would be
+/// mapped and unmapped for each listing.
+const DIRECTORY_BLOCK_BYTES: i64 = 64 << 10;
+
+fn block_bytes(attr: &Attr) -> i64 {
+    if attr.is_dir() {
+        DIRECTORY_BLOCK_BYTES
+    } else {
+        BLOCK_BYTES
+    }
+}
 /// Major number of the volumes' devices; unassigned in Linux.
 const MAJOR: u32 = 0x5ea;
 /// The bit of a statx mask that must not be set (statx(2)).
@@ -46,7 +57,7 @@ pub fn encode(attr: &Attr) -> libc::stat {
     stat.st_gid = attr.gid;
     stat.st_rdev = attr.rdev;
     stat.st_size = attr.size_bytes as i64;
-    stat.st_blksize = BLOCK_BYTES;
+    stat.st_blksize = block_bytes(attr);
     stat.st_blocks = attr.blocks_512 as i64;
     (stat.st_atime, stat.st_atime_nsec) = time(attr.atime);
     (stat.st_mtime, stat.st_mtime_nsec) = time(attr.mtime);
@@ -62,7 +73,7 @@ fn encode_statx(attr: &Attr) -> libc::statx {
     // SAFETY: all-zero is a value of this plain structure.
     let mut stat: libc::statx = unsafe { core::mem::zeroed() };
     stat.stx_mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
-    stat.stx_blksize = BLOCK_BYTES as u32;
+    stat.stx_blksize = block_bytes(attr) as u32;
     stat.stx_nlink = attr.nlink;
     stat.stx_uid = attr.uid;
     stat.stx_gid = attr.gid;

@@ -71,10 +71,10 @@ pub fn run<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
         Op::RemoveXattr { at, follow, name } => xattr::remove(v, at, *follow, name),
         Op::ReadDir {
             dir,
-            cookie,
+            position,
             limit_bytes,
             with_attributes,
-        } => dir::read_dir(v, *dir, *cookie, *limit_bytes, *with_attributes),
+        } => dir::read_dir(v, *dir, *position, *limit_bytes, *with_attributes),
         Op::GetPath { dir } => dir::path(v, *dir),
         Op::Statfs => Ok(statfs::statfs(v)),
         other => run_data(v, other),

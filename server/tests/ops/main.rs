@@ -148,25 +148,10 @@ impl Fs {
     }
 
     fn names(&mut self, dir: InodeId) -> Vec<String> {
-        let mut names = Vec::new();
-        let mut cookie = 0;
-        loop {
-            let page = self.call(Op::ReadDir {
-                dir,
-                cookie,
-                limit_bytes: 600,
-                with_attributes: true,
-            });
-            let OpReply::Entries { entries, end } = page.reply else {
-                panic!("{page:?}");
-            };
-            for entry in entries {
-                cookie = entry.cookie;
-                names.push(String::from_utf8(entry.name).expect("a name in UTF-8"));
-            }
-            if end {
-                return names;
-            }
-        }
+        let entries = self.client.list(&mut self.cluster, dir, 100);
+        let names = entries
+            .into_iter()
+            .map(|(name, ..)| String::from_utf8(name));
+        names.map(|n| n.expect("a name in UTF-8")).collect()
     }
 }

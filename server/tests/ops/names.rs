@@ -1,6 +1,7 @@
 //! Names, attributes, permissions.
 
 use super::*;
+use sealfs_protocol::dirent;
 
 #[test]
 fn a_created_file_is_found_and_counted() {
@@ -138,6 +139,22 @@ fn renaming_one_link_onto_another_of_the_same_file_changes_nothing() {
     assert_eq!(fs.names(root), ["a", "b"]);
 }
 
+/// The names of one page and the position behind it.
+fn page(fs: &mut Fs, dir: InodeId, position: u64) -> (Vec<Vec<u8>>, u64) {
+    let page = fs.call(Op::ReadDir {
+        dir,
+        position,
+        limit_bytes: 200,
+        with_attributes: false,
+    });
+    let OpReply::Entries { next, .. } = page.reply else {
+        panic!("{page:?}");
+    };
+    let records: Vec<_> = dirent::records(&page.payload).collect();
+    assert_eq!(records.last().map(|r| r.position), Some(next));
+    (records.iter().map(|r| r.name.to_vec()).collect(), next)
+}
+
 #[test]
 fn a_listing_sees_what_stays_exactly_once() {
     let mut fs = Fs::new();
@@ -145,37 +162,16 @@ fn a_listing_sees_what_stays_exactly_once() {
     for i in 0..20 {
         fs.create(&format!("f{i}"));
     }
-    let page = fs.call(Op::ReadDir {
-        dir: root,
-        cookie: 0,
-        limit_bytes: 1000,
-        with_attributes: false,
-    });
-    let OpReply::Entries { entries, end } = page.reply else {
-        panic!("{page:?}");
-    };
-    assert!(!end && entries[0].cookie > 2);
-    let mut seen: Vec<_> = entries.iter().map(|e| e.name.clone()).collect();
+    let (mut seen, mut position) = page(&mut fs, root, 0);
+    assert!(position != dirent::END && !seen.is_empty());
     for i in 0..10 {
         fs.unlink(&format!("f{i}"));
         fs.create(&format!("new{i}"));
     }
-    let mut cookie = entries.last().unwrap().cookie;
-    loop {
-        let page = fs.call(Op::ReadDir {
-            dir: root,
-            cookie,
-            limit_bytes: 1000,
-            with_attributes: false,
-        });
-        let OpReply::Entries { entries, end } = page.reply else {
-            panic!("{page:?}");
-        };
-        seen.extend(entries.iter().map(|e| e.name.clone()));
-        cookie = entries.last().map_or(cookie, |e| e.cookie);
-        if end {
-            break;
-        }
+    while position != dirent::END {
+        let (names, next) = page(&mut fs, root, position);
+        seen.extend(names);
+        position = next;
     }
     for i in 10..20 {
         let name = format!("f{i}").into_bytes();

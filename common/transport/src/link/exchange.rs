@@ -4,14 +4,12 @@
 //! caller's memory any more: that makes it sound to let the receiving thread, whichever it is,
 //! write payloads where their owner wants them.
 
-use super::table::{DONE, End, LEAD, Response, Targets, WAITING};
+use super::table::{End, Response, Targets};
 use super::{LOOK_AROUND_MS, Link};
 use crate::error::TransportError;
 use crate::memory::{IoVec, IoVecMut};
-use crate::sync::{self, Woken};
 use crate::tcp::client::Until;
 use crate::time::Instant;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::time::Duration;
 use sealfs_protocol::header::{FLAG_ONE_WAY, Header};
 
@@ -162,7 +160,7 @@ fn wait_for_entry(
     deadline: Instant,
 ) -> Result<(usize, u64), TransportError> {
     loop {
-        let freed = link.table.freed().load(Acquire);
+        let freed = link.table.freed();
         if let Some(taken) = link.table.take(targets) {
             return Ok(taken);
         }
@@ -173,7 +171,7 @@ fn wait_for_entry(
         let left = now
             .until(deadline)
             .min(Duration::from_millis(LOOK_AROUND_MS));
-        sync::sleep_while(link.table.freed(), freed, Some(left));
+        link.table.wait_for_free(freed, left);
     }
 }
 
@@ -204,11 +202,10 @@ fn wait(
     deadline: Instant,
     look_around: &mut dyn FnMut() -> Tick,
 ) -> Result<(), TransportError> {
-    let word = link.table.word(index);
     let mut next_long_wait = None;
     loop {
         // Forget an earlier call to lead before trying to: a later one is then not lost.
-        let _ = word.compare_exchange(LEAD, WAITING, Release, Relaxed);
+        link.table.take_call(index);
         if link.table.is_done(index) {
             return Ok(());
         }
@@ -288,25 +285,21 @@ fn lead(link: &Link, index: usize, deadline: Instant) -> Led {
 fn follow(link: &Link, index: usize, deadline: Instant) {
     let left = link.world.now().until(deadline);
     let nap = left.min(Duration::from_millis(LOOK_AROUND_MS));
-    let woken = sync::sleep_while(link.table.word(index), WAITING, Some(nap));
-    debug_assert!(matches!(
-        woken,
-        Woken::Changed | Woken::Interrupted | Woken::TimedOut
-    ));
+    link.table.wait_for_word(index, nap);
 }
 
 /// After the connection was given up: the leader, if there is one, ends our entry at once.
 fn wait_for_end(link: &Link, index: usize) {
-    let word = link.table.word(index);
     loop {
-        let now = word.load(Acquire);
-        if now == DONE {
+        link.table.take_call(index);
+        if link.table.is_done(index) {
             return;
         }
         if let Some(inbound) = link.receive.try_lock() {
             link.table.fail_all(inbound.claimed());
             return;
         }
-        sync::sleep_while(word, now, Some(Duration::from_millis(LOOK_AROUND_MS)));
+        let nap = Duration::from_millis(LOOK_AROUND_MS);
+        link.table.wait_for_word(index, nap);
     }
 }

@@ -6,9 +6,10 @@
 //! [`super::exchange`]'s wait, so the memory that the leader writes to is alive.
 
 use crate::memory::IoVecMut;
-use crate::sync::{self, Mutex};
+use crate::sync::{self, Mutex, Woken};
 use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Acquire, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Release, SeqCst};
+use core::time::Duration;
 use sealfs_protocol::header::Header;
 
 /// Requests that may be under way on one connection: the credits of a server, and lock waiters,
@@ -16,10 +17,12 @@ use sealfs_protocol::header::Header;
 pub(super) const ENTRIES: usize = 96;
 
 /// Values of an entry's word.
-pub(super) const WAITING: u32 = 1;
-pub(super) const DONE: u32 = 2;
+const WAITING: u32 = 1;
+const DONE: u32 = 2;
 /// The leader has left: whoever finds this tries to lead.
-pub(super) const LEAD: u32 = 3;
+const LEAD: u32 = 3;
+/// As [`WAITING`]; the thread sleeps on the word, or is about to.
+const SLEEPING: u32 = 4;
 
 pub(super) struct Table {
     entries: Mutex<Entries>,
@@ -27,6 +30,8 @@ pub(super) struct Table {
     words: [AtomicU32; ENTRIES],
     /// Raised whenever an entry becomes free.
     freed: AtomicU32,
+    /// Threads that sleep until an entry is free.
+    hungry: AtomicU32,
 }
 
 struct Entries {
@@ -132,6 +137,7 @@ impl Table {
             }),
             words: core::array::from_fn(|_| AtomicU32::new(0)),
             freed: AtomicU32::new(0),
+            hungry: AtomicU32::new(0),
         }
     }
 
@@ -173,18 +179,44 @@ impl Table {
         // Under the lock: the next owner of the entry sets this word, and must not lose its own.
         self.words[index].store(0, Release);
         drop(entries);
-        self.freed.fetch_add(1, Release);
-        sync::wake(&self.freed, 1);
+        self.freed.fetch_add(1, SeqCst);
+        if self.hungry.load(SeqCst) > 0 {
+            sync::wake(&self.freed, 1);
+        }
         (end, response)
     }
 
-    /// For a thread that found no entry: counts those that became free.
-    pub fn freed(&self) -> &AtomicU32 {
-        &self.freed
+    /// Counts the entries that became free, for a thread that is about to look for one.
+    pub fn freed(&self) -> u32 {
+        self.freed.load(SeqCst)
     }
 
-    pub fn word(&self, index: usize) -> &AtomicU32 {
-        &self.words[index]
+    /// Sleeps until an entry has become free since `freed` was asked, at most `limit`.
+    pub fn wait_for_free(&self, freed: u32, limit: Duration) {
+        // Whoever frees one after the sleep has begun sees that somebody sleeps.
+        self.hungry.fetch_add(1, SeqCst);
+        sync::sleep_while(&self.freed, freed, Some(limit));
+        self.hungry.fetch_sub(1, SeqCst);
+    }
+
+    /// Sleeps until the entry has ended or its owner is asked to lead, at most `limit`.
+    pub fn wait_for_word(&self, index: usize, limit: Duration) -> Woken {
+        let word = &self.words[index];
+        match word.compare_exchange(WAITING, SLEEPING, AcqRel, Acquire) {
+            Ok(_) | Err(SLEEPING) => sync::sleep_while(word, SLEEPING, Some(limit)),
+            Err(_) => Woken::Changed,
+        }
+    }
+
+    /// Forgets that the entry's owner was asked to lead.
+    pub fn take_call(&self, index: usize) {
+        let _ = self.words[index].compare_exchange(LEAD, WAITING, AcqRel, Acquire);
+    }
+
+    fn tell(&self, index: usize, what: u32) {
+        if self.words[index].swap(what, AcqRel) == SLEEPING {
+            sync::wake(&self.words[index], 1);
+        }
     }
 
     pub fn is_done(&self, index: usize) -> bool {
@@ -229,8 +261,7 @@ impl Table {
 
     fn end(&self, entry: &mut Entry, index: usize, end: End) {
         entry.state = State::Ended(end);
-        self.words[index].store(DONE, Release);
-        sync::wake(&self.words[index], 1);
+        self.tell(index, DONE);
     }
 
     /// After the leader has left: asks one of the waiting threads to lead.
@@ -241,8 +272,7 @@ impl Table {
         }
         for (index, entry) in entries.list.iter().enumerate() {
             if matches!(entry.state, State::Waiting | State::Receiving) {
-                self.words[index].store(LEAD, Release);
-                sync::wake(&self.words[index], 1);
+                self.tell(index, LEAD);
                 return;
             }
         }

@@ -82,9 +82,7 @@ fn names_over_three_servers() {
     assert_eq!(errno(c.stat(at(&c, "d1/none/x"), true)), Errno::ENOENT);
     assert_eq!(errno(c.stat(at(&c, "d1/sub/f/"), true)), Errno::ENOTDIR);
     assert_eq!(errno(c.rmdir(at(&c, "d1/sub"))), Errno::ENOTEMPTY);
-    let page = c.read_dir(c.root(), 0, 1 << 16, false).unwrap();
-    assert!(page.end);
-    assert_eq!(page.entries.len(), 12);
+    assert_eq!(c.entries(c.root()).unwrap().len(), 12);
 
     for i in 0..11 {
         let from = format!("d{i}/sub/f");
@@ -207,8 +205,8 @@ fn many_threads_share_a_client() {
             });
         }
     });
-    let page = c.read_dir(c.stat(at(&c, "t3"), true).unwrap().ino, 0, 1 << 16, true);
-    assert_eq!(page.unwrap().entries.len(), 12);
+    let entries = c.entries(c.stat(at(&c, "t3"), true).unwrap().ino);
+    assert_eq!(entries.unwrap().len(), 12);
 }
 
 #[test]
@@ -292,7 +290,7 @@ fn killed_servers_lose_nothing_and_nothing_happens_twice() {
     });
     cluster.kill_manager();
     let dir = c.stat(at(&c, "d"), true).unwrap().ino;
-    let page = c.read_dir(dir, 0, 1 << 18, false).unwrap();
-    assert_eq!(page.entries.len(), 180);
-    assert!(page.entries.iter().all(|e| e.name.ends_with(b"-moved")));
+    let entries = c.entries(dir).unwrap();
+    assert_eq!(entries.len(), 180);
+    assert!(entries.iter().all(|e| e.name.ends_with(b"-moved")));
 }

@@ -4,17 +4,15 @@ use crate::cli::Fail;
 use crate::cli::cluster::ManagerArg;
 use crate::cli::node::NodePlace;
 use crate::cli::run::choose_volume;
-use sealfs_client::{At, Client, Config, Failure, FileRef, Identity, IoVec, IoVecMut};
+use sealfs_client::{At, Client, Config, DirEntry, Failure, FileRef, Identity, IoVec, IoVecMut};
 use sealfs_protocol::attr::{Attr, SetAttr};
 use sealfs_protocol::limits::SESSION_LEASE_MS;
-use sealfs_protocol::message::{Credentials, DirEntry};
+use sealfs_protocol::message::Credentials;
 use sealfs_protocol::{Errno, OpenId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One page of a directory, in bytes.
-const PAGE_BYTES: u32 = 256 << 10;
 /// Most bytes handed to the client at once: several chunks, so that servers work side by side.
 pub const BUFFER_BYTES: usize = 8 << 20;
 /// How often the session is renewed; a third of its lease.
@@ -121,26 +119,16 @@ impl Remote {
     /// All entries of a directory by name, with their attributes.
     pub fn read_dir(&self, path: &[u8]) -> Result<Vec<(DirEntry, Attr)>, Fail> {
         let dir = self.stat(path, true)?;
+        let listed = self.client.entries(dir.ino);
         let mut entries = Vec::new();
-        let mut cookie = 0;
-        loop {
-            let page = self
-                .client
-                .read_dir(dir.ino, cookie, PAGE_BYTES, true)
-                .map_err(|e| self.fail_errno(path, e))?;
-            for mut entry in page.entries {
-                cookie = entry.cookie;
-                let attr = match entry.attr.take() {
-                    Some(attr) => Some(attr),
-                    None => self.try_stat(&join(path, &entry.name), false)?,
-                };
-                // One that was removed meanwhile is no entry any more.
-                if let Some(attr) = attr {
-                    entries.push((entry, attr));
-                }
-            }
-            if page.end {
-                break;
+        for mut entry in listed.map_err(|e| self.fail_errno(path, e))? {
+            let attr = match entry.attr.take() {
+                Some(attr) => Some(attr),
+                None => self.try_stat(&join(path, &entry.name), false)?,
+            };
+            // One that was removed meanwhile is no entry any more.
+            if let Some(attr) = attr {
+                entries.push((entry, attr));
             }
         }
         entries.sort_by(|a, b| a.0.name.cmp(&b.0.name));
