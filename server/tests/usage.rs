@@ -285,18 +285,11 @@ impl Fs {
     }
 
     fn names(&mut self, dir: InodeId) -> Vec<(InodeId, u32)> {
-        let op = Op::ReadDir {
-            dir,
-            cookie: 0,
-            limit_bytes: 1 << 16,
-            with_attributes: false,
-        };
-        match self.call(op, &[]) {
-            OpReply::Entries { entries, end: true } => {
-                entries.iter().map(|e| (e.ino, e.kind)).collect()
-            }
-            other => panic!("{other:?}"),
-        }
+        let entries = self.client.list(&mut self.cluster, dir, 1 << 16);
+        entries
+            .into_iter()
+            .map(|(_, ino, kind)| (ino, kind))
+            .collect()
     }
 }
 
