@@ -287,8 +287,9 @@ pub fn punch_hole(fd: u32, offset: u64, len: u64) -> Result<(), Errno> {
     call(libc::SYS_fallocate, args).map(|_| ())
 }
 
-/// Maps a memfd for filling it; the address.
-pub fn map_for_writing(fd: u32, len: usize) -> Result<usize, Errno> {
+/// Maps `len` bytes of a memfd from `offset`, a multiple of the page size, for filling them; the
+/// address.
+pub fn map_for_writing(fd: u32, offset: u64, len: usize) -> Result<usize, Errno> {
     let protection = (libc::PROT_READ | libc::PROT_WRITE) as usize;
     call(
         libc::SYS_mmap,
@@ -298,7 +299,7 @@ pub fn map_for_writing(fd: u32, len: usize) -> Result<usize, Errno> {
             protection,
             libc::MAP_SHARED as usize,
             fd as usize,
-            0,
+            offset as usize,
         ],
     )
 }

@@ -14,8 +14,9 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a manager and `servers` servers with one volume, mounted at a prefix of its own.
-    pub fn up(program: &Path, state: PathBuf, servers: usize) -> io::Result<Self> {
+    /// Starts a manager and `servers` servers with one volume, mounted at a prefix of its own; `more`
+    /// are further options of `sealfs dev up`.
+    pub fn up(program: &Path, state: PathBuf, servers: usize, more: &[&str]) -> io::Result<Self> {
         let mount = format!("/sealfs-test-{}", std::process::id());
         let mut cluster = Self {
             program: program.to_owned(),
@@ -29,6 +30,7 @@ impl Cluster {
             cluster
                 .command("up")
                 .args(["--servers", &servers, "--mount", &mount, "--volume", "test"])
+                .args(more)
                 .stdout(Stdio::null()),
         )?;
         let output = cluster
@@ -83,6 +85,19 @@ impl Cluster {
     /// A directory below the mount.
     pub fn folder(&self, name: &str) -> PathBuf {
         Path::new(&self.mount).join(name)
+    }
+
+    /// A new directory below the mount that everybody may enter.
+    pub fn new_folder(&self, name: &str) -> io::Result<PathBuf> {
+        let folder = self.folder(name);
+        let mut words = self.prefix.split_whitespace();
+        let mut wrapped = Command::new(words.next().unwrap_or("env"));
+        wrapped
+            .args(words)
+            .args(["mkdir", "-m", "755"])
+            .arg(&folder);
+        crate::c_tests::must_succeed(&mut wrapped)?;
+        Ok(folder)
     }
 
     /// Tells a test script where the cluster is.

@@ -2,13 +2,14 @@
 //!
 //! Each verb is one module: `tidy` (taste enforced by a tool), `c_tests` (the POSIX contract, run locally and on
 //! sealfs), `coverage` (docs/posix-coverage.md from its table), `oracle` (no path below the mount in
-//! an strace output), `suite` (everything `make test` runs, with one total).
+//! an strace output), `public` (pjdfstest and fsx), `suite` (everything `make test` runs, with one total).
 //! Verbs print facts on stdout and leave with 0 (good) or 1 (something failed); 2 is a usage error.
 
 mod c_tests;
 mod cluster;
 mod coverage;
 mod oracle;
+mod public;
 mod suite;
 mod tidy;
 
@@ -33,6 +34,10 @@ enum Verb {
     Coverage,
     /// Fails if a system call of an strace output has a path below the mount.
     Oracle(oracle::Options),
+    /// Runs the public suite pjdfstest and compares each case with the list of what ext4 does.
+    Pjdfstest(public::pjdfstest::Options),
+    /// Runs fsx: random operations on one file, verified.
+    Fsx(public::fsx::Options),
     /// Runs every test and ends with one line `N passed, N failed`.
     Test(suite::Options),
 }
@@ -45,6 +50,8 @@ fn main() -> ExitCode {
         Verb::CTests(options) => c_tests::run(&root, &options),
         Verb::Coverage => coverage::write(&root),
         Verb::Oracle(options) => oracle::run(&options),
+        Verb::Pjdfstest(options) => public::pjdfstest::run(&root, &options),
+        Verb::Fsx(options) => public::fsx::run(&root, &options),
         Verb::Test(options) => Ok(suite::run(&root, &options)),
     };
     match outcome {

@@ -5,6 +5,7 @@
 
 use crate::c_tests::{self, Total, target_folder};
 use crate::cluster::Cluster;
+use crate::public::{fsx, pjdfstest};
 use clap::Args;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ pub struct Options {
 
 /// Clusters that every c-test and script must pass on.
 const CLUSTER_SIZES: &[usize] = &[1, 3];
+const FSX_OPERATIONS: u64 = 20_000;
+const FSX_SEED: u32 = 1;
 /// Seconds a c-test may take on a busy machine.
 const TIME_LIMIT_S: u32 = 30;
 
@@ -60,6 +63,12 @@ pub fn run(root: &Path, options: &Options) -> bool {
     stage("c-tests beside the mount", &|| {
         c_tests_beside_the_mount(root)
     });
+    for servers in CLUSTER_SIZES {
+        stage(&format!("pjdfstest on {servers} servers"), &|| {
+            pjdfstest_on(root, *servers)
+        });
+    }
+    stage("fsx", &|| fsx_on(root));
     for script in SCRIPTS {
         stage(script, &|| script_on(root, script));
     }
@@ -165,6 +174,37 @@ fn c_tests_options(root: PathBuf, cluster: &Cluster) -> c_tests::Options {
     }
 }
 
+/// It changes users, so it needs root; anybody else is told.
+fn pjdfstest_on(root: &Path, servers: usize) -> io::Result<Total> {
+    if !is_root()? {
+        println!("skipped: pjdfstest needs root");
+        return Ok(Total::default());
+    }
+    let cluster = cluster(root, servers)?;
+    let options = pjdfstest::Options {
+        root: Some(cluster.new_folder("pjdfstest")?),
+        wrap: cluster.prefix().to_owned(),
+    };
+    pjdfstest::compare(root, &options)
+}
+
+fn is_root() -> io::Result<bool> {
+    let output = Command::new("id").arg("-u").output()?;
+    Ok(output.stdout.trim_ascii() == b"0")
+}
+
+/// Three servers and small chunks: one operation goes to several of them.
+fn fsx_on(root: &Path) -> io::Result<Total> {
+    let cluster = cluster_with(root, 3, &["--chunk-size", "64K"])?;
+    let options = fsx::Options {
+        root: Some(cluster.new_folder("fsx")?),
+        wrap: cluster.prefix().to_owned(),
+        operations: FSX_OPERATIONS,
+        seed: FSX_SEED,
+    };
+    fsx::exercise(root, &options)
+}
+
 fn script_on(root: &Path, script: &str) -> io::Result<Total> {
     let cluster = cluster(root, SCRIPT_SERVERS)?;
     let mut command = Command::new("bash");
@@ -176,9 +216,13 @@ fn script_on(root: &Path, script: &str) -> io::Result<Total> {
 }
 
 fn cluster(root: &Path, servers: usize) -> io::Result<Cluster> {
+    cluster_with(root, servers, &[])
+}
+
+fn cluster_with(root: &Path, servers: usize, more: &[&str]) -> io::Result<Cluster> {
     let target = target_folder(root);
     let state = target.join(format!("test-state-{}", std::process::id()));
-    Cluster::up(&target.join("release/sealfs"), state, servers)
+    Cluster::up(&target.join("release/sealfs"), state, servers, more)
 }
 
 /// Runs a command, passes its output on, and adds up what its lines count.

@@ -8,7 +8,7 @@
 //! owns the way, checks search permission at each directory, and answers [`OpReply::Walked`] where
 //! it must stop: at a partition of another shard, a symbolic link, or `..` of the volume's root.
 
-use crate::attr::{Attr, SetAttr};
+use crate::attr::{Attr, Layout, SetAttr};
 use crate::errno::Errno;
 use crate::ids::*;
 use crate::ring::Ring;
@@ -284,12 +284,14 @@ pub enum Op {
         len: u64,
         open: OpenId,
     },
-    /// lseek(2) SEEK_DATA (`data`) and SEEK_HOLE within one chunk. → `Position`; ENXIO for none
+    /// lseek(2) SEEK_DATA (`data`) and SEEK_HOLE in `from..until` of the file, as far as its chunks
+    /// lie in the addressed partition. → `Sought`
     Seek {
         ino: InodeId,
-        chunk: u64,
-        offset_bytes: u32,
+        from: u64,
+        until: u64,
         data: bool,
+        layout: Layout,
         generation: TruncateGeneration,
     },
     /// fsync(2), on the owner and, for wide files, on each layout slot's partition. EIO if this
@@ -445,7 +447,12 @@ pub enum OpReply {
         size_bytes: u64,
         incarnation: Incarnation,
     },
-    Position(u64),
+    /// Where data or a hole begins; not `found`: nothing of the kind lies before `position`, which
+    /// is the end of the range or, after much work, where to go on.
+    Sought {
+        position: u64,
+        found: bool,
+    },
     LockHeld(Option<LockRange>),
 }
 

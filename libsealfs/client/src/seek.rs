@@ -3,11 +3,12 @@
 use crate::attr::itself;
 use crate::client::Client;
 use crate::config::FileRef;
-use crate::read::partition_of;
+use crate::files::FileInfo;
+use crate::part::Part;
 use crate::walk::unexpected;
 use sealfs_protocol::Errno;
 use sealfs_protocol::attr::{Attr, SetAttr};
-use sealfs_protocol::layout::Span;
+use sealfs_protocol::hash::layout_slot_partition;
 use sealfs_protocol::message::{Op, OpReply, Refusal};
 
 impl Client {
@@ -53,60 +54,79 @@ impl Client {
         let deadline = self.deadline();
         loop {
             let attr = self.stat_open(file)?;
-            let info = crate::files::FileInfo::from(&attr);
+            let info = FileInfo::from(&attr);
             if offset >= attr.size_bytes {
                 return Err(Errno::ENXIO);
             }
             match self.seek_in(file, info, offset, data)? {
-                Some(position) => return Ok(position),
+                Some(position) => return end_of_seek(position, attr.size_bytes, data),
                 None if self.shared.config.world.now() >= deadline => return Err(Errno::EIO),
                 None => {}
             }
         }
     }
 
-    /// Goes from chunk to chunk. `None`: the file was truncated meanwhile.
+    /// Asks every partition with chunks of the file; the first answer in file order counts.
+    /// `None`: the file was truncated meanwhile.
     fn seek_in(
         &self,
         file: FileRef,
-        info: crate::files::FileInfo,
+        info: FileInfo,
         offset: u64,
         data: bool,
     ) -> Result<Option<u64>, Errno> {
-        let chunk_size = info.layout.chunk_size_bytes();
-        let partitions = self.shared.cluster.state().ring.partitions();
-        let mut at = offset;
-        while at < info.size_bytes {
-            let chunk = at / chunk_size;
-            let chunk_end = (chunk + 1) * chunk_size;
-            let span = Span {
-                chunk,
-                offset_bytes: (at % chunk_size) as u32,
-                len_bytes: 0,
-            };
-            let op = Op::Seek {
+        // Without chunks beyond the first, one hole reaches from there to the end.
+        let mut best = info.size_bytes;
+        let mut until = best;
+        let mut frontiers = vec![(file.ino.partition(), offset)];
+        if info.wide {
+            let partitions = self.shared.cluster.state().ring.partitions();
+            for slot in 0..info.layout.width.max(1) {
+                let partition = layout_slot_partition(file.ino, slot, partitions);
+                if frontiers.iter().all(|(p, _)| *p != partition) {
+                    frontiers.push((partition, offset));
+                }
+            }
+        } else {
+            until = until.min(info.layout.chunk_size_bytes());
+            if !data {
+                best = until.max(offset);
+            }
+        }
+        while !frontiers.is_empty() && offset < until {
+            let slot = self.shared.slots.take();
+            let seek = |from: u64| Op::Seek {
                 ino: file.ino,
-                chunk,
-                offset_bytes: span.offset_bytes,
+                from,
+                until,
                 data,
+                layout: info.layout,
                 generation: info.generation,
             };
-            match self.call(partition_of(file, info, span, partitions), op) {
-                Ok(OpReply::Position(within)) => {
-                    let position = chunk * chunk_size + within;
-                    if position < chunk_end {
-                        return end_of_seek(position, info.size_bytes, data).map(Some);
-                    }
+            let mut parts: Vec<Part<'_, '_>> = frontiers
+                .iter()
+                .map(|(p, from)| Part::new(&slot, vec![(*p, seek(*from))], &[], &mut []))
+                .collect();
+            self.run(&mut parts, &mut self.mode(&slot));
+            let mut left = Vec::new();
+            for (part, (partition, _)) in parts.into_iter().zip(frontiers) {
+                match part.single()? {
+                    OpReply::Sought {
+                        position,
+                        found: true,
+                    } => best = best.min(position),
+                    OpReply::Sought {
+                        position,
+                        found: false,
+                    } => left.push((partition, position)),
+                    OpReply::Refused(Refusal::StaleGeneration { .. }) => return Ok(None),
+                    reply => return Err(unexpected(&reply)),
                 }
-                Ok(OpReply::Refused(Refusal::StaleGeneration { .. })) => return Ok(None),
-                Ok(reply) => return Err(unexpected(&reply)),
-                // No data from here to the chunk's end.
-                Err(Errno::ENXIO) => {}
-                Err(errno) => return Err(errno),
             }
-            at = chunk_end;
+            left.retain(|(_, position)| *position < best.min(until));
+            frontiers = left;
         }
-        end_of_seek(info.size_bytes, info.size_bytes, data).map(Some)
+        Ok(Some(best))
     }
 }
 

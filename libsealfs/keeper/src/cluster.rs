@@ -23,6 +23,9 @@ pub trait Cluster: Send + Sync {
     fn keep_known(&self, files: &[File]) -> Result<(), Errno>;
     /// Size in bytes.
     fn size(&self, file: File) -> Result<u64, Errno>;
+    /// The first byte from `offset` on that is data (`data`) or in a hole, the end of the file
+    /// being one; ENXIO if there is none.
+    fn seek(&self, file: File, offset: u64, data: bool) -> Result<u64, Errno>;
     fn read(&self, file: File, offset: u64, into: &mut [u8]) -> Result<usize, Errno>;
     fn write(&self, file: File, offset: u64, bytes: &[u8]) -> Result<usize, Errno>;
 }

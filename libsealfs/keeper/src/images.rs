@@ -4,9 +4,8 @@
 //! read once. The memory of one that is running stays alive by itself when its copy is dropped here.
 
 use crate::cluster::{Clusters, File};
-use crate::mappings;
-use rustix::fd::IntoRawFd;
-use rustix::fs::{MemfdFlags, Mode, SealFlags};
+use crate::memory;
+use rustix::fs::{Mode, SealFlags};
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::sys::{self, Fd};
 use sealfs_client::node::wire::{FileName, ImageVersion};
@@ -104,11 +103,8 @@ impl Images {
         }
         let title =
             CString::new(&title[..title.len().min(NAME_MAX_BYTES)]).map_err(|_| Errno::EINVAL)?;
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let fd = rustix::fs::memfd_create(title.as_c_str(), flags).map_err(sys::errno)?;
-        let fd = Fd::new(fd.into_raw_fd());
-        rustix::fs::ftruncate(sys::borrow(fd.raw()), size).map_err(sys::errno)?;
-        mappings::fill(&*cluster, file, size, &[&fd])?;
+        let fd = memory::create(title.as_c_str(), size)?;
+        memory::fill(&*cluster, file, size, &[&fd], IMAGE_SIZE_MAX_BYTES)?;
         let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
         let mode = Mode::from_raw_mode(0o555);
         rustix::fs::fchmod(sys::borrow(fd.raw()), mode).map_err(sys::errno)?;

@@ -18,6 +18,7 @@ pub mod door;
 pub mod images;
 pub mod links;
 pub mod mappings;
+pub mod memory;
 pub mod options;
 pub mod process;
 pub mod requests;

@@ -201,6 +201,14 @@ impl Cluster for Link {
         self.client.stat_open(wire(file)).map(|a| a.size_bytes)
     }
 
+    fn seek(&self, file: File, offset: u64, data: bool) -> Result<u64, Errno> {
+        if data {
+            self.client.seek_data(wire(file), offset)
+        } else {
+            self.client.seek_hole(wire(file), offset)
+        }
+    }
+
     fn read(&self, file: File, offset: u64, into: &mut [u8]) -> Result<usize, Errno> {
         self.client
             .read(wire(file), offset, &mut [IoVecMut::new(into)])

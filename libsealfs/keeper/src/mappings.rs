@@ -1,7 +1,7 @@
 //! The memory of files that are mapped shared on this node.
 //!
 //! Each such file has two memfds: its bytes, which processes map, and a pristine copy of what the
-//! servers have. Both are filled when the file is first mapped. Changed bytes go back on msync and
+//! servers have. Both are filled when the file is first mapped; holes stay holes. Changed bytes go back on msync and
 //! fsync, every few seconds, and at the end ([`crate::changes`]).
 //!
 //! **When a mapping is gone** the kernel says: a memfd can be sealed against writing exactly when
@@ -15,9 +15,9 @@
 
 use crate::changes;
 use crate::cluster::{Cluster, Clusters, File};
+use crate::memory;
 use crate::run::Node;
-use rustix::fd::IntoRawFd;
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::SealFlags;
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::mapped::{FileKey, MappedId};
 use sealfs_client::node::sys::{self, Fd};
@@ -29,8 +29,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Largest file that is mapped; it is read as a whole.
-pub const MAPPED_SIZE_MAX_BYTES: u64 = 1 << 30;
+/// Most data of one file that is mapped, in bytes; it is read as a whole, but for its holes.
+const MAPPED_DATA_MAX_BYTES: u64 = 1 << 30;
 /// A process that got the descriptors maps them within this time.
 const GRACE: Duration = Duration::from_secs(5);
 /// Changed bytes go back at least so often, unless comparing takes long.
@@ -109,7 +109,7 @@ impl Mappings {
         memory.asked = Instant::now();
         Ok(Granted {
             id: memory.id,
-            size_bytes: size_of_memory(&memory.bytes)?,
+            size_bytes: memory::size(&memory.bytes)?,
             bytes: Arc::clone(&memory.bytes),
             pristine: Arc::clone(&memory.pristine),
         })
@@ -127,9 +127,6 @@ impl Mappings {
             open,
         };
         let size = cluster.size(asker)?;
-        if size > MAPPED_SIZE_MAX_BYTES {
-            return Err(Errno::ENOMEM);
-        }
         let file = File {
             ino: name.ino,
             open: self.node.arena.mint_open(),
@@ -138,9 +135,10 @@ impl Mappings {
         lock(&self.node.pins).insert((key.manager, file));
         let id = self.node.arena.add_mapped(&self.node.runtime, key, size)?;
         let filled = (|| {
-            let bytes = memfd(c"sealfs-file", size)?;
-            let pristine = memfd(c"sealfs-pristine", size)?;
-            fill(&*cluster, file, size, &[&bytes, &pristine])?;
+            let bytes = memory::create(c"sealfs-file", size)?;
+            let pristine = memory::create(c"sealfs-pristine", size)?;
+            let copies = [&bytes, &pristine];
+            memory::fill(&*cluster, file, size, &copies, MAPPED_DATA_MAX_BYTES)?;
             Ok((bytes, pristine))
         })();
         match filled {
@@ -184,9 +182,6 @@ impl Mappings {
         let Some(memory) = memory.as_ref() else {
             return Ok(());
         };
-        if size > MAPPED_SIZE_MAX_BYTES {
-            return Err(Errno::EFBIG);
-        }
         for fd in [&memory.bytes, &memory.pristine] {
             rustix::fs::ftruncate(sys::borrow(fd.raw()), size).map_err(sys::errno)?;
         }
@@ -294,22 +289,28 @@ impl Memory {
         result
     }
 
-    /// Bytes past the end of the file, as the servers know it now, are nobody's.
+    /// Bytes past the end of the file, as the servers know it now, are nobody's. What is a hole in
+    /// both copies has not changed.
     fn write_changes(&self) -> Result<(), Errno> {
         let end = self
             .cluster
             .size(self.file)?
-            .min(size_of_memory(&self.bytes)?);
+            .min(memory::size(&self.bytes)?);
         let mut now = vec![0u8; PIECE_BYTES];
         let mut before = vec![0u8; PIECE_BYTES];
-        let mut at = 0;
-        while at < end {
-            let len = PIECE_BYTES.min((end - at) as usize);
-            let n = sys::read_at(self.bytes.raw(), at, &mut now[..len])?;
-            let m = sys::read_at(self.pristine.raw(), at, &mut before[..len])?;
-            let ranges = changes::changed(&now[..n], &before[..m]);
-            self.write_ranges(at, &ranges, &now[..n])?;
-            at += len as u64;
+        let copies = [&*self.bytes, &*self.pristine];
+        let mut from = 0;
+        while let Some(range) = memory::next_data(copies, from, end)? {
+            let mut at = range.start;
+            while at < range.end {
+                let len = PIECE_BYTES.min((range.end - at) as usize);
+                let n = sys::read_at(self.bytes.raw(), at, &mut now[..len])?;
+                let m = sys::read_at(self.pristine.raw(), at, &mut before[..len])?;
+                let ranges = changes::changed(&now[..n], &before[..m]);
+                self.write_ranges(at, &ranges, &now[..n])?;
+                at += len as u64;
+            }
+            from = range.end;
         }
         Ok(())
     }
@@ -337,38 +338,6 @@ impl Memory {
                 .try_for_each(|w| w.join().unwrap_or(Err(Errno::EIO)))
         })
     }
-}
-
-fn memfd(name: &std::ffi::CStr, size: u64) -> Result<Fd, Errno> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = rustix::fs::memfd_create(name, flags).map_err(sys::errno)?;
-    let fd = Fd::new(fd.into_raw_fd());
-    rustix::fs::ftruncate(sys::borrow(fd.raw()), size).map_err(sys::errno)?;
-    Ok(fd)
-}
-
-fn size_of_memory(fd: &Fd) -> Result<u64, Errno> {
-    sys::fstat(fd.raw()).map(|st| st.st_size as u64)
-}
-
-/// Copies a file's bytes into memfds; holes stay holes.
-pub fn fill(cluster: &dyn Cluster, file: File, size: u64, into: &[&Fd]) -> Result<(), Errno> {
-    let mut piece = vec![0u8; PIECE_BYTES];
-    let mut at = 0;
-    while at < size {
-        let want = PIECE_BYTES.min((size - at) as usize);
-        let n = cluster.read(file, at, &mut piece[..want])?;
-        if n == 0 {
-            break;
-        }
-        if piece[..n].iter().any(|b| *b != 0) {
-            for fd in into {
-                sys::write_at(fd.raw(), at, &piece[..n]).map_err(|_| Errno::ENOMEM)?;
-            }
-        }
-        at += n as u64;
-    }
-    Ok(())
 }
 
 fn write_all(cluster: &dyn Cluster, file: File, offset: u64, bytes: &[u8]) -> Result<(), Errno> {

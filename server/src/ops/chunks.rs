@@ -114,7 +114,8 @@ fn chunks_between<V: World>(
     }
 }
 
-fn index_of(key: &[u8]) -> u64 {
+/// Index of the chunk that a key of the chunk database names.
+pub fn index_of(key: &[u8]) -> u64 {
     let tail = key.last_chunk::<8>().copied().unwrap_or_default();
     u64::from_be_bytes(tail)
 }

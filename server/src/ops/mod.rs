@@ -16,6 +16,7 @@ mod lookup;
 mod open;
 mod permission;
 mod rename;
+mod seek;
 mod space;
 mod statfs;
 mod truncate;
@@ -121,11 +122,21 @@ fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
         } => space::allocate(v, *ino, *mode, *offset, *len),
         Op::Seek {
             ino,
-            chunk,
-            offset_bytes,
+            from,
+            until,
             data,
+            layout,
             generation,
-        } => space::seek(v, bytes(*ino, *chunk, *offset_bytes, 0, *generation), *data),
+        } => {
+            let want = seek::Request {
+                ino: *ino,
+                from: *from,
+                until: *until,
+                layout: *layout,
+                generation: *generation,
+            };
+            seek::seek(v, &want, *data)
+        }
         Op::Lock { ino, range, wait } => lock::lock(v, *ino, range, *wait),
         Op::TestLock { ino, range } => lock::test(v, *ino, range),
         Op::Close { ino, open } => Ok(close(v, *ino, *open)),

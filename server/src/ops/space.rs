@@ -1,10 +1,8 @@
-//! Which parts of a file have space: fallocate(2), SEEK_DATA and SEEK_HOLE.
+//! Which parts of a file have space: fallocate(2).
 
-use super::data::{self, Bytes};
-use super::{attr, chunks, truncate};
+use super::{attr, data, truncate};
 use crate::core::{OpResult, View, World};
 use crate::meta::db::{Db, key};
-use crate::records::Body;
 use sealfs_protocol::limits::FILE_SIZE_MAX_BYTES;
 use sealfs_protocol::message::OpReply;
 use sealfs_protocol::{Errno, InodeId};
@@ -56,32 +54,4 @@ pub fn allocate<V: World>(
     }
     v.put_inode(ino, &record);
     attr::reply(v, ino, &record)
-}
-
-/// SEEK_DATA and SEEK_HOLE within one chunk; positions count from the chunk's start.
-pub fn seek<V: World>(v: &mut View<V>, want: Bytes, data: bool) -> OpResult<OpReply> {
-    let partition = v.partition;
-    let chunk = if want.chunk == 0 {
-        let record = data::regular(v, want.ino)?;
-        data::check_generation(want.ino, &record, want.generation)?;
-        if let Body::Inline(bytes) = &record.body {
-            let end = bytes.len() as u32;
-            return match (data, want.offset < end) {
-                (true, false) => Err(Errno::ENXIO.into()),
-                (true, true) | (false, false) => Ok(OpReply::Position(u64::from(want.offset))),
-                (false, true) => Ok(OpReply::Position(u64::from(end))),
-            };
-        }
-        v.chunk(partition, want.ino, 0)?
-    } else {
-        chunks::check_generation(v, partition, want.ino, want.generation)?;
-        v.chunk(partition, want.ino, want.chunk)?
-    };
-    let position = match (chunk, data) {
-        (Some(chunk), true) => chunk.next_data(want.offset).ok_or(Errno::ENXIO)?,
-        (Some(chunk), false) => chunk.next_hole(want.offset),
-        (None, true) => return Err(Errno::ENXIO.into()),
-        (None, false) => want.offset,
-    };
-    Ok(OpReply::Position(u64::from(position)))
 }

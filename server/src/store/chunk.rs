@@ -141,15 +141,15 @@ impl ChunkRecord {
         }
     }
 
-    /// The first byte at or after `offset` that is not in a hole; `None` if only holes follow.
+    /// The first byte at or after `offset` that is not in a hole; `None` if only holes follow. A
+    /// block that is there is data as a whole, also past the end of what was written to it.
     pub fn next_data(&self, offset: u32) -> Option<u32> {
         let block = offset / BLOCK_BYTES;
         let extent = self.extents.iter().find(|e| e.until() > block)?;
-        let at = offset.max(extent.first * BLOCK_BYTES);
-        (at < self.end).then_some(at)
+        Some(offset.max(extent.first * BLOCK_BYTES))
     }
 
-    /// The first byte at or after `offset` that is in a hole, or past the end.
+    /// The first byte at or after `offset` that is in a hole.
     pub fn next_hole(&self, offset: u32) -> u32 {
         let mut block = offset / BLOCK_BYTES;
         for e in &self.extents {
@@ -158,7 +158,7 @@ impl ChunkRecord {
             }
             block = block.max(e.until());
         }
-        offset.max((block * BLOCK_BYTES).min(self.end))
+        offset.max(block * BLOCK_BYTES)
     }
 
     /// Where block `block` lies, and its checksum; `None` for a hole.
@@ -365,7 +365,8 @@ mod tests {
         assert_eq!(r.next_data(0), Some(4096));
         assert_eq!(r.next_hole(4100), 8192);
         assert_eq!(r.next_data(8192), Some(3 * 4096));
-        assert_eq!(r.next_hole(3 * 4096), 3 * 4096 + 10);
-        assert_eq!(r.next_data(3 * 4096 + 10), None);
+        assert_eq!(r.next_hole(3 * 4096), 4 * 4096);
+        assert_eq!(r.next_data(3 * 4096 + 10), Some(3 * 4096 + 10));
+        assert_eq!(r.next_data(4 * 4096), None);
     }
 }

@@ -269,14 +269,24 @@ fn holes_are_found_and_punched() {
         let generation = fs.generation(ino);
         fs.call(Op::Seek {
             ino,
-            chunk: 0,
-            offset_bytes: offset,
+            from: offset,
+            until: 20_000,
             data,
+            layout: sealfs_protocol::attr::Layout::DEFAULT,
             generation,
         })
         .reply
     };
-    assert_eq!(seek(&mut fs, 0, false), OpReply::Position(4096));
-    assert_eq!(seek(&mut fs, 5000, true), OpReply::Position(12_288));
+    let at = |position| OpReply::Sought {
+        position,
+        found: true,
+    };
+    assert_eq!(seek(&mut fs, 0, false), at(4096));
+    assert_eq!(seek(&mut fs, 5000, true), at(12_288));
+    let end = OpReply::Sought {
+        position: 20_000,
+        found: false,
+    };
+    assert_eq!(seek(&mut fs, 12_288, false), end);
     assert!(fs.read(ino, 4096, 8192).iter().all(|b| *b == 0));
 }

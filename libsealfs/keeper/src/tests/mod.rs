@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub const URL: &str = "tcp://127.0.0.1:1";
 pub const PATIENCE: Duration = Duration::from_secs(20);
+const BLOCK_BYTES: u64 = 4096;
 const ROLE: &str = "SEALFS_KEEPER_TEST_ROLE";
 const DIRECTORY: &str = "SEALFS_KEEPER_TEST_DIR";
 
@@ -96,6 +97,20 @@ impl Cluster for Told {
             .get(&file.ino)
             .map(|b| b.len() as u64)
             .ok_or(Errno::ESTALE)
+    }
+    /// Blocks of zeros are holes; beyond what is stored there is none either.
+    fn seek(&self, file: File, offset: u64, data: bool) -> Result<u64, Errno> {
+        let size = self.size(file)?;
+        let files = self.files.lock().unwrap();
+        let bytes = &files[&file.ino];
+        let is_data = |at: &u64| {
+            let block = (at / BLOCK_BYTES * BLOCK_BYTES) as usize;
+            let end = (block + BLOCK_BYTES as usize).min(bytes.len());
+            bytes[block..end].iter().any(|b| *b != 0)
+        };
+        let next = (offset..size).find(|at| is_data(at) == data);
+        next.or((!data && offset < size).then_some(size))
+            .ok_or(Errno::ENXIO)
     }
     fn read(&self, file: File, offset: u64, into: &mut [u8]) -> Result<usize, Errno> {
         let files = self.files.lock().unwrap();
