@@ -40,7 +40,7 @@ pub use versions::{LEASE_MS as VERSION_LEASE_MS, Versions};
 pub use view::{MemoryChange, View};
 
 use crate::meta::{LogIndex, Meta};
-use crate::txn::{Coordinated, Participant};
+use crate::txn::{Coordinated, Participant, Settled};
 pub(crate) use commit::Next;
 use locks::KeyLocks;
 use peers::Outstanding;
@@ -112,6 +112,8 @@ pub struct Core<W: World> {
     pub(crate) coordinated: BTreeMap<TxnId, Coordinated>,
     /// Transactions of other shards that hold locks here.
     pub(crate) participants: BTreeMap<TxnId, Participant>,
+    /// Those of them that are over.
+    pub(crate) settled: Settled,
     pub(crate) next_txn: u64,
 
     /// Inodes without names.
@@ -162,6 +164,7 @@ impl<W: World> Core<W> {
             next_tag: 1,
             coordinated: BTreeMap::new(),
             participants: BTreeMap::new(),
+            settled: Settled::default(),
             next_txn: 0,
             orphans: BTreeSet::new(),
             grace_until_ns: None,

@@ -267,14 +267,13 @@ impl<W: World> Core<W> {
 
     /// What became of a transaction, for a participant that asks.
     pub(crate) fn outcome_of(&self, txn: TxnId) -> PeerReply {
-        if self.coordinated.contains_key(&txn) {
-            return PeerReply::Outcome { commit: true };
-        }
+        // A decision that is not durable yet may still be lost: its task waits for the flush.
         let mut shared = self.tasks.values().filter_map(|t| t.shared.as_ref());
         if shared.any(|s| s.txn == txn) {
             return PeerReply::Undecided;
         }
-        PeerReply::Outcome { commit: false }
+        let commit = self.coordinated.contains_key(&txn);
+        PeerReply::Outcome { commit }
     }
 
     pub(crate) fn io_error() -> Answer {

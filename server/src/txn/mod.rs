@@ -9,6 +9,8 @@
 mod coordinator;
 mod gather;
 mod participant;
+mod settled;
 
 pub use coordinator::Coordinated;
 pub use participant::Participant;
+pub use settled::Settled;

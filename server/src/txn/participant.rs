@@ -113,6 +113,9 @@ impl<W: World> Core<W> {
         if allocate.iter().any(|p| !self.cluster.is_mine(*p)) {
             return self.wrong_epoch();
         }
+        if self.settled.contains(txn) {
+            return Attempt::Done(Answer::Peer(PeerReply::Die));
+        }
         let known = self.participants.entry(txn).or_insert_with(|| Participant {
             coordinator: task.caller.peer,
             age,
@@ -208,15 +211,15 @@ impl<W: World> Core<W> {
                 return no;
             }
         }
-        let empty = effects.is_empty();
         if let Some(known) = self.participants.get_mut(&txn) {
             known.effects = effects;
             known.prepared = true;
             known.flush = flush;
         }
-        if empty || !flush {
+        if !flush {
             return Attempt::Done(yes);
         }
+        // What was only read must last as well, if the outcome is to rest on it.
         self.answer_after_flush(task, self.last_index, yes, true)
     }
 
@@ -236,6 +239,7 @@ impl<W: World> Core<W> {
     /// Applies or forgets a transaction and releases what it held; false if the log is full.
     fn settle(&mut self, txn: TxnId, commit: bool) -> bool {
         let Some(known) = self.participants.remove(&txn) else {
+            self.settled.insert(txn);
             return true;
         };
         let mut writes = Vec::with_capacity(known.effects.len() + 1);
@@ -265,6 +269,7 @@ impl<W: World> Core<W> {
             self.participants.insert(txn, known);
             return false;
         }
+        self.settled.insert(txn);
         self.release_keys(txn);
         true
     }
