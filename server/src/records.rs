@@ -18,6 +18,10 @@ use sealfs_protocol::{
     InodeId, PartitionId, RenameVersion, Sequence, SessionId, ShardId, TruncateGeneration, VolumeId,
 };
 
+mod directory;
+
+pub use directory::*;
+
 /// Most bytes of a file or symbolic link that live inside the inode record: with the rest of the
 /// record they stay below LMDB's node limit of about 2 KiB (longer link targets do not, and may).
 pub const INLINE_MAX_BYTES: usize = 1800;
@@ -79,6 +83,7 @@ records! {
     InodeRecord = 1;
     DentryRecord = 1;
     PositionRecord = POSITION_TAG;
+    PartRecord = 1;
     OrphanRecord = 1;
     SlotRecord = 1;
     TxnRecord = 1;
@@ -128,18 +133,6 @@ pub enum Body {
     Directory(Directory),
     /// FIFOs, sockets, devices.
     Node,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
-pub struct Directory {
-    /// The directory that names this one, and under which name; the root names itself.
-    pub parent: InodeId,
-    pub name: Vec<u8>,
-    /// Names in it.
-    pub entries: u64,
-    /// Number of the next entry: entries are listed in the order of their numbers, which are never
-    /// used twice in one directory.
-    pub next_entry: u64,
 }
 
 impl InodeRecord {
@@ -219,34 +212,6 @@ impl InodeRecord {
     }
 }
 
-/// `dent` under (directory, name).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
-pub struct DentryRecord {
-    pub ino: InodeId,
-    /// File type bits (S_IFMT).
-    pub kind: u32,
-    /// Number of the entry in its directory; see [`PositionRecord`].
-    pub entry: u64,
-}
-
-/// `dent` under (directory, NUL, be64 entry number): the directory in the order of its entry
-/// numbers, which readdir follows. No name contains a NUL, so the two kinds of
-/// keys never meet. An entry keeps its number as long as it stays, so that a listing sees it once
-/// whatever is created or removed meanwhile.
-#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
-pub struct PositionRecord {
-    pub ino: InodeId,
-    pub kind: u32,
-    pub name: Vec<u8>,
-}
-
-impl PositionRecord {
-    /// The stored record where it lies: a listing reads thousands.
-    pub fn access(bytes: &[u8]) -> Result<&ArchivedPositionRecord, Malformed> {
-        rkyv::access::<_, Error>(body(POSITION_TAG, bytes)?).map_err(|_| Malformed)
-    }
-}
-
 /// `orphan`: work to finish on an inode, begun before and resumed after a restart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub enum OrphanRecord {
@@ -311,25 +276,6 @@ pub const VERSION_PART: u16 = u16::MAX;
 /// close a circle.
 pub const RENAME_LOCK_PART: u16 = u16::MAX - 1;
 
-/// The part of a `dent` key after (partition, directory) that holds an entry's position.
-pub fn position_name(entry: u64) -> [u8; 9] {
-    let mut name = [0u8; 9];
-    name[1..].copy_from_slice(&entry.to_be_bytes());
-    name
-}
-
-/// The entry number in a position key, or `None` for the key of a name.
-pub fn entry_of_position(key: &[u8]) -> Option<u64> {
-    let name = key.get(PREFIX_BYTES..)?;
-    match name {
-        [0, number @ ..] => Some(u64::from_be_bytes(number.try_into().ok()?)),
-        _ => None,
-    }
-}
-
-/// Length of (partition, be64) at the head of a key.
-const PREFIX_BYTES: usize = 10;
-
 /// The hosting partition at the head of a key.
 pub fn partition_of_key(key: &[u8]) -> Option<PartitionId> {
     let head: [u8; 2] = key.get(..2)?.try_into().ok()?;
@@ -376,15 +322,5 @@ mod tests {
         for len in 0..bytes.len() {
             assert_eq!(InodeRecord::decode(&bytes[..len]), Err(Malformed));
         }
-    }
-
-    #[test]
-    fn positions_sort_by_number_and_read_back() {
-        let key = |n| crate::meta::db::key::dent(PartitionId(3), InodeId(9), &position_name(n));
-        assert!(key(255) < key(256));
-        assert_eq!(entry_of_position(&key(256)), Some(256));
-        let named = crate::meta::db::key::dent(PartitionId(3), InodeId(9), b"a");
-        assert!(key(u64::MAX) < named);
-        assert_eq!(entry_of_position(&named), None);
     }
 }

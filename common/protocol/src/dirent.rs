@@ -20,6 +20,17 @@ pub const ALIGN_BYTES: usize = 8;
 /// The position behind the last entry of a directory.
 pub const END: u64 = i64::MAX as u64;
 
+/// Positions behind `.` and `..`, which are the library's to emit; entry n lies behind n + 2.
+pub const DOT_POSITIONS: u64 = 2;
+/// Entry numbers of part p of a split directory begin with p, those of its first, unsplit, life
+/// with 0.
+pub const PART_SHIFT: u32 = 40;
+
+/// The part of a directory that records from `position` on are in; 0: where its inode is.
+pub const fn part_of(position: u64) -> usize {
+    (position.saturating_sub(DOT_POSITIONS) >> PART_SHIFT) as usize
+}
+
 /// One record of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dirent<'a> {

@@ -22,11 +22,14 @@ pub fn directory_partition(parent: InodeId, name: &[u8], partitions: u16) -> Par
     place(h.digest(), partitions)
 }
 
-/// The partition of part `part` of a split directory; part 0 stays with the directory's inode.
+/// The part, from 1 on, of a directory split into `parts` that hosts a name; `None` for no parts.
+pub fn directory_part(name: &[u8], parts: u16) -> Option<u16> {
+    (parts > 0).then(|| (xxh3_64(name) % u64::from(parts)) as u16 + 1)
+}
+
+/// Where the search for the partition of part `part` of a split directory begins: the next one of
+/// the shard whose turn it is, and that hosts no other part, is taken and remembered.
 pub fn directory_part_partition(directory: InodeId, part: u16, partitions: u16) -> PartitionId {
-    if part == 0 {
-        return directory.partition();
-    }
     let mut h = Xxh3::new();
     h.update(&directory.0.to_le_bytes());
     h.update(&part.to_le_bytes());

@@ -360,6 +360,9 @@ pub enum Stop {
     Symlink { target: Vec<u8> },
     /// The next component is `..` of the volume's root.
     AboveRoot,
+    /// `base` is split: the next component is asked of the partition that hosts its part
+    /// ([`crate::hash::directory_part`]), the first part's partition coming first.
+    Split { parts: Vec<PartitionId> },
 }
 
 /// A directory passed on the way: the path is consumed up to `consumed_bytes` (without its `/`).
@@ -429,6 +432,9 @@ pub enum OpReply {
         next: u64,
         /// If asked for: of each record, where this shard has them.
         attributes: Vec<Option<Attr>>,
+        /// Partitions of a split directory's parts, where its inode is: positions of part p
+        /// ([`crate::dirent::part_of`]) are asked of the p-th.
+        parts: Vec<PartitionId>,
     },
     /// Names from `dir` upwards, and the directory reached; its own parents lie elsewhere, or it is
     /// the root. `unlinked`: the directory was removed.

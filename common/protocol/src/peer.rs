@@ -5,7 +5,7 @@
 //! decides, and remembers its decision until every participant has reported it durable. Conflicts
 //! are settled by age (wait-die): an older transaction waits, a younger one is told to die.
 
-use crate::attr::Layout;
+use crate::attr::{Layout, Time};
 use crate::ids::*;
 use crate::usage::Charge;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -81,6 +81,11 @@ pub enum PeerRequest {
     },
     /// Space used by the chunks in the partition of one layout slot.
     UsedBlocks { ino: InodeId, slot: u8 },
+    /// What parts of a split directory in these partitions have to add to it.
+    Parts {
+        directory: InodeId,
+        hosts: Vec<PartitionId>,
+    },
     /// To the owner of the volume's root: raise the rename version and push it to everybody.
     BumpRenameVersion {
         volume: VolumeId,
@@ -98,6 +103,15 @@ pub enum PeerRequest {
         client: Option<ClientId>,
         session: Option<SessionId>,
     },
+}
+
+/// Counts and times of parts of a split directory, for stat(2) of the whole.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct PartCounts {
+    pub subdirectories: u32,
+    /// The latest.
+    pub mtime: Time,
+    pub ctime: Time,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
@@ -121,6 +135,7 @@ pub enum PeerReply {
     Used {
         blocks_512: u64,
     },
+    Parts(PartCounts),
     WrongEpoch {
         ring_version: RingVersion,
     },

@@ -7,11 +7,11 @@ use crate::cluster::{Cluster, VOLUME};
 use sealfs_protocol::attr::Attr;
 use sealfs_protocol::header::{Header, Kind};
 use sealfs_protocol::message::{
-    At, Credentials, Entry, Op, OpReply, Refusal, Reply, Request, Stop, Who,
+    At, Credentials, Entry, Op, OpReply, Refusal, Reply, Request, Stop, Walked, Who,
 };
 use sealfs_protocol::{
     ClientId, Errno, InodeId, OpenId, PartitionId, RenameVersion, Sequence, SessionId, codec,
-    dirent,
+    dirent, hash,
 };
 use sealfs_server::core::ConnId;
 
@@ -237,15 +237,25 @@ impl Client {
     fn take(&mut self, cluster: &mut Cluster, reply: OpReply, payload: Vec<u8>) -> Option<Outcome> {
         let pending = self.pending.take()?;
         match &reply {
-            OpReply::Walked(walked) if walked.stop == Stop::Elsewhere => {
+            OpReply::Walked(Walked {
+                consumed_bytes,
+                base,
+                stop: stop @ (Stop::Elsewhere | Stop::Split { .. }),
+            }) => {
                 let mut op = pending.op;
+                let mut partition = base.partition();
                 if let Some(at) = at_of(&mut op) {
-                    let rest = &at.path[walked.consumed_bytes as usize..];
+                    let rest = &at.path[*consumed_bytes as usize..];
                     let skip = rest.iter().take_while(|b| **b == b'/').count();
                     at.path = rest[skip..].to_vec();
-                    at.base = walked.base;
+                    at.base = *base;
+                    if let Stop::Split { parts } = stop {
+                        let name = at.path.split(|b| *b == b'/').next().unwrap_or_default();
+                        let part = hash::directory_part(name, parts.len() as u16);
+                        partition = parts[usize::from(part.expect("a part hosts it")) - 1];
+                    }
                 }
-                self.begin(cluster, op, &pending.payload);
+                self.begin_at(cluster, partition, op, &pending.payload);
                 None
             }
             // Refused means not executed: asked again as a request of its own.
@@ -269,6 +279,7 @@ impl Client {
         limit_bytes: u32,
     ) -> Vec<(Vec<u8>, InodeId, u32)> {
         let mut entries = Vec::new();
+        let mut hosts = Vec::new();
         let mut position = 0;
         loop {
             let op = Op::ReadDir {
@@ -277,8 +288,11 @@ impl Client {
                 limit_bytes,
                 with_attributes: false,
             };
-            let page = self.call(cluster, op);
-            let OpReply::Entries { next, .. } = page.reply else {
+            let part = dirent::part_of(position);
+            let host = part.checked_sub(1).and_then(|p| hosts.get(p).copied());
+            self.begin_at(cluster, host.unwrap_or(dir.partition()), op, &[]);
+            let page = self.finish(cluster);
+            let OpReply::Entries { next, parts, .. } = page.reply else {
                 panic!("{page:?}");
             };
             for record in dirent::records(&page.payload) {
@@ -287,6 +301,7 @@ impl Client {
             if next == dirent::END {
                 return entries;
             }
+            hosts.extend(parts);
             position = next;
         }
     }

@@ -8,11 +8,13 @@
 
 use crate::hash::FixedState;
 use sealfs_protocol::message::Passed;
-use sealfs_protocol::{InodeId, RenameVersion};
+use sealfs_protocol::{InodeId, PartitionId, RenameVersion, hash};
 use std::collections::HashMap;
 
 /// Most entries; a full cache starts anew.
 const ENTRIES_MAX: usize = 8192;
+/// Most split directories whose parts are remembered; likewise.
+const SPLITS_MAX: usize = 1024;
 
 #[derive(Default)]
 pub(crate) struct DirectoryCache {
@@ -20,6 +22,8 @@ pub(crate) struct DirectoryCache {
     /// What a credential set may find in a directory.
     directories: HashMap<(u16, InodeId), Names, FixedState>,
     entries: usize,
+    /// The partitions of split directories' parts. A split is for good, whatever the version.
+    splits: HashMap<InodeId, Box<[PartitionId]>, FixedState>,
 }
 
 type Names = HashMap<Box<[u8]>, InodeId, FixedState>;
@@ -104,6 +108,36 @@ impl DirectoryCache {
             parent = Some(p.ino);
             from = p.consumed_bytes as usize;
         }
+    }
+
+    /// A directory was found to be split.
+    pub fn learn_split(&mut self, directory: InodeId, parts: &[PartitionId]) {
+        if self.splits.len() >= SPLITS_MAX {
+            self.splits.clear();
+        }
+        self.splits.insert(directory, parts.into());
+    }
+
+    /// Parts of a directory were not where they were said to be.
+    pub fn forget_split(&mut self, directory: InodeId) {
+        self.splits.remove(&directory);
+    }
+
+    /// The partition to ask for the first component of `path` in `directory`.
+    pub fn partition(&self, directory: InodeId, path: &[u8]) -> PartitionId {
+        let name = path.split(|b| *b == b'/').next().unwrap_or_default();
+        if self.splits.is_empty() || matches!(name, b"" | b"." | b"..") {
+            return directory.partition();
+        }
+        let parts = self.splits.get(&directory).map_or(&[][..], |p| p);
+        let part = hash::directory_part(name, parts.len() as u16);
+        part.map_or(directory.partition(), |p| parts[usize::from(p) - 1])
+    }
+
+    /// The partition of a part, from 1 on, of a directory.
+    pub fn part(&self, directory: InodeId, part: usize) -> Option<PartitionId> {
+        let parts = self.splits.get(&directory)?;
+        parts.get(part.checked_sub(1)?).copied()
     }
 
     /// A server knows a newer version: forgets the directories that changed, or all.
@@ -217,6 +251,23 @@ mod tests {
         }];
         cache.learn(0, ROOT, b"z/x", &passed, RenameVersion(9));
         assert_eq!(walk(&cache, b"z/x", false), (ROOT, 0));
+    }
+
+    #[test]
+    fn names_of_a_split_directory_are_asked_of_their_parts() {
+        let mut cache = DirectoryCache::default();
+        assert_eq!(cache.partition(A, b"name/x"), A.partition());
+        let parts = [PartitionId(7), PartitionId(9)];
+        cache.learn_split(A, &parts);
+        let part = usize::from(hash::directory_part(b"name", 2).unwrap());
+        assert_eq!(cache.partition(A, b"name/x"), parts[part - 1]);
+        assert_eq!(cache.part(A, part), Some(parts[part - 1]));
+        assert_eq!(cache.partition(A, b"../x"), A.partition());
+        assert_eq!(cache.partition(A, b""), A.partition());
+        assert_eq!(cache.partition(B, b"name"), B.partition());
+        assert_eq!((cache.part(A, 0), cache.part(A, 3)), (None, None));
+        cache.forget_split(A);
+        assert_eq!(cache.partition(A, b"name"), A.partition());
     }
 
     #[test]

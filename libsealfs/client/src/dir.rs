@@ -6,7 +6,7 @@ use crate::walk::unexpected;
 use sealfs_protocol::attr::Attr;
 use sealfs_protocol::limits::PATH_MAX_BYTES;
 use sealfs_protocol::message::{Op, OpReply};
-use sealfs_protocol::{Errno, InodeId, dirent};
+use sealfs_protocol::{Errno, InodeId, PartitionId, dirent};
 use sealfs_transport::memory::IoVecMut;
 
 /// Largest page of a directory that is asked for, in bytes.
@@ -32,6 +32,13 @@ pub struct DirEntry {
     pub kind: u32,
     /// If they came along.
     pub attr: Option<Attr>,
+}
+
+/// The answer to one request for a page.
+enum Listed {
+    Page(Page, Vec<Option<Attr>>),
+    /// The part is hosted by another partition; the directory's owner has told or knows which.
+    Elsewhere,
 }
 
 impl Client {
@@ -75,7 +82,7 @@ impl Client {
         &self,
         directory: InodeId,
         position: u64,
-        buffer: IoVecMut<'_>,
+        mut buffer: IoVecMut<'_>,
         with_attributes: bool,
     ) -> Result<(Page, Vec<Option<Attr>>), Errno> {
         let op = Op::ReadDir {
@@ -84,10 +91,34 @@ impl Client {
             limit_bytes: buffer.len().min(PAGE_MAX_BYTES) as u32,
             with_attributes,
         };
+        let part = dirent::part_of(position);
+        let host = self.shared.directories.lock().part(directory, part);
+        let owner = directory.partition();
+        match self.page(host.unwrap_or(owner), op.clone(), buffer.reborrow())? {
+            Listed::Page(page, attributes) => Ok((page, attributes)),
+            Listed::Elsewhere if host.is_some() => {
+                self.shared.directories.lock().forget_split(directory);
+                self.read_dir_page(directory, position, buffer, with_attributes)
+            }
+            // The owner has told where the part is.
+            Listed::Elsewhere => {
+                let host = self.shared.directories.lock().part(directory, part);
+                match self.page(host.ok_or(Errno::EIO)?, op, buffer)? {
+                    Listed::Page(page, attributes) => Ok((page, attributes)),
+                    Listed::Elsewhere => Err(Errno::EIO),
+                }
+            }
+        }
+    }
+
+    /// One request for a page.
+    fn page(&self, partition: PartitionId, op: Op, buffer: IoVecMut<'_>) -> Result<Listed, Errno> {
+        let Op::ReadDir { dir, position, .. } = op else {
+            return Err(Errno::EIO);
+        };
         let slot = self.shared.slots.take();
         let mut incoming = [buffer];
-        let ops = vec![(directory.partition(), op)];
-        let mut parts = [Part::new(&slot, ops, &[], &mut incoming)];
+        let mut parts = [Part::new(&slot, vec![(partition, op)], &[], &mut incoming)];
         self.run(&mut parts, &mut self.mode(&slot));
         let [mut part] = parts;
         let Answer {
@@ -101,9 +132,19 @@ impl Client {
                 parent,
                 next,
                 attributes,
+                parts,
             }) if len_bytes as usize == payload_bytes => {
+                if !parts.is_empty() {
+                    self.shared.directories.lock().learn_split(dir, &parts);
+                }
+                if !parts.is_empty() && next == position && payload_bytes == 0 {
+                    return Ok(Listed::Elsewhere);
+                }
                 let len = payload_bytes;
-                Ok((Page { len, parent, next }, attributes))
+                Ok(Listed::Page(Page { len, parent, next }, attributes))
+            }
+            Some(OpReply::Errno(Errno::ESTALE)) if partition != dir.partition() => {
+                Ok(Listed::Elsewhere)
             }
             // A directory that was removed while it was open is empty: readdir(3) ends.
             Some(OpReply::Errno(Errno::ESTALE)) => Err(Errno::ENOENT),

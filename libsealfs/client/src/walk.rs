@@ -70,10 +70,11 @@ impl Client {
             return Err(Errno::ENAMETOOLONG.into());
         }
         let credential = self.credential();
-        let (start, version) = {
+        let (start, version, partition) = {
             let cache = self.shared.directories.lock();
             let start = cache.walk(credential, walk.base, &walk.path, false);
-            (start, cache.version())
+            let partition = cache.partition(start.base, &walk.path[start.consumed..]);
+            (start, cache.version(), partition)
         };
         let rest = &walk.path[start.consumed..];
         let op = make(WireAt {
@@ -83,12 +84,7 @@ impl Client {
         let slot = self.shared.slots.take();
         let mut mode = self.mode(&slot);
         mode.rename_version = version;
-        let mut parts = [Part::new(
-            &slot,
-            vec![(start.base.partition(), op)],
-            &[],
-            &mut [],
-        )];
+        let mut parts = [Part::new(&slot, vec![(partition, op)], &[], &mut [])];
         self.run(&mut parts, &mut mode);
         let [mut part] = parts;
         let mut answer = part.take_answer()?;
@@ -108,6 +104,16 @@ impl Client {
             OpReply::Errno(errno) => {
                 self.learn(credential, &start, rest, &answer, None);
                 Err(errno.into())
+            }
+            // The part was not where it was said to be: the directory's owner knows.
+            OpReply::Walked(walked)
+                if walked.stop == Stop::Elsewhere
+                    && walked.consumed_bytes == 0
+                    && walked.base == start.base
+                    && partition != start.base.partition() =>
+            {
+                self.shared.directories.lock().forget_split(start.base);
+                Ok(Step::On)
             }
             OpReply::Walked(walked) => {
                 self.learn(credential, &start, rest, &answer, None);
@@ -205,6 +211,17 @@ impl Client {
                 if consumed == 0 && walked.base == walk.base {
                     return Err(Errno::EIO.into());
                 }
+                let slashes = rest.iter().take_while(|b| **b == b'/').count();
+                walk.path = rest[slashes..].to_vec();
+                walk.base = walked.base;
+                Ok(())
+            }
+            Stop::Split { parts } => {
+                if parts.is_empty() {
+                    return Err(Errno::EIO.into());
+                }
+                let mut cache = self.shared.directories.lock();
+                cache.learn_split(walked.base, &parts);
                 let slashes = rest.iter().take_while(|b| **b == b'/').count();
                 walk.path = rest[slashes..].to_vec();
                 walk.base = walked.base;

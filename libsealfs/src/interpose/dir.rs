@@ -113,9 +113,10 @@ fn fill(dir: InodeId, position: &mut u64, buffer: usize, room: usize) -> Result<
                 return Ok(records.len());
             }
         }
+        let stuck = answer.next == *position;
         *position = answer.next;
         len = start + answer.len;
-        if answer.next == END || answer.len == 0 || len > room / 2 {
+        if stuck || answer.next == END || len > room / 2 {
             return Ok(len);
         }
     }

@@ -4,7 +4,13 @@ use std::collections::HashMap;
 
 use sealfs_protocol::manager::{ClusterState, Durability, Volume};
 use sealfs_protocol::ring::Ring;
-use sealfs_protocol::{ClusterId, Epoch, InodeId, PartitionId, RingVersion, ShardId, VolumeId};
+use sealfs_protocol::{
+    ClusterId, Epoch, InodeId, PartitionId, RingVersion, ShardId, VolumeId, hash,
+};
+
+/// Parts of a split directory: so many on each shard, and so many at most.
+const PARTS_PER_SHARD: usize = 4;
+const PARTS_MAX: usize = 256;
 
 pub struct Cluster {
     pub id: ClusterId,
@@ -63,6 +69,29 @@ impl Cluster {
 
     pub fn owner(&self, partition: PartitionId) -> Option<ShardId> {
         self.ring.owner(partition).map(|s| s.id)
+    }
+
+    /// Where the parts of a directory that is about to be split shall be: on all shards in turn, each
+    /// in a partition of its own. Empty if there are too few partitions.
+    pub fn part_partitions(&self, directory: InodeId) -> Vec<PartitionId> {
+        let shards = self.ring.shards.len();
+        let count = (shards * PARTS_PER_SHARD).min(PARTS_MAX);
+        let mut hosts: Vec<PartitionId> = Vec::with_capacity(count);
+        for part in 1..=count {
+            let turn = (directory.sequence() as usize).wrapping_add(part) % shards;
+            let first = hash::directory_part_partition(directory, part as u16, self.partitions());
+            let following = (first.0..self.partitions()).chain(0..first.0);
+            let free = following.map(PartitionId).find(|p| {
+                self.ring.owners.get(usize::from(p.0)) == Some(&(turn as u16))
+                    && *p != directory.partition()
+                    && !hosts.contains(p)
+            });
+            hosts.extend(free);
+        }
+        if hosts.len() < 2 {
+            hosts.clear();
+        }
+        hosts
     }
 
     pub fn ring_version(&self) -> RingVersion {

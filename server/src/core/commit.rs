@@ -201,6 +201,15 @@ impl<W: World> Core<W> {
         }
     }
 
+    /// Splits a directory unless that is under way.
+    fn split_soon(&mut self, ino: InodeId) {
+        let job = Job::Split(ino);
+        let running = |t: &Task| matches!(t.work, Work::Job(j) if j == job);
+        if !self.jobs.contains(&job) && !self.tasks.values().any(running) {
+            self.jobs.push_back(job);
+        }
+    }
+
     pub(crate) fn change_memory(&mut self, change: MemoryChange) {
         match change {
             MemoryChange::Open(ino, session, open) => self.opens.add(ino, session, open),
@@ -212,6 +221,7 @@ impl<W: World> Core<W> {
                 self.file_locks.set(ino, held);
                 self.ready.extend(self.file_locks.waiters(ino));
             }
+            MemoryChange::Grown(ino) => self.split_soon(ino),
             MemoryChange::Version(volume, version, directories) => {
                 self.versions.learn(volume, version, &directories, None);
             }

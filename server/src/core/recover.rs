@@ -158,12 +158,7 @@ fn root_inode(volume: &Volume, root: sealfs_protocol::InodeId, time: Time) -> In
         pending: None,
         has_xattrs: false,
         linkable: false,
-        body: Body::Directory(Directory {
-            parent: root,
-            name: Vec::new(),
-            entries: 0,
-            next_entry: 1,
-        }),
+        body: Body::Directory(Directory::new(root, b"")),
     }
 }
 

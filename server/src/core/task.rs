@@ -46,6 +46,8 @@ pub enum Job {
     Truncate(InodeId),
     /// Remove an inode without names if nobody has it open.
     Reap(InodeId),
+    /// Split a directory that has grown large.
+    Split(InodeId),
     /// Release the file locks of a client or session on an inode.
     Unlock(InodeId, Ended),
 }

@@ -74,6 +74,8 @@ pub enum MemoryChange {
     Close(InodeId, SessionId, OpenId),
     FileLocks(InodeId, Held),
     Version(VolumeId, RenameVersion, Vec<InodeId>),
+    /// A directory is large and not split.
+    Grown(InodeId),
 }
 
 /// A change of the directory structure that voids what clients have cached below these.
@@ -291,6 +293,19 @@ impl<W: World> View<'_, W> {
 
     pub fn delete(&mut self, partition: PartitionId, db: Db, key: Key) {
         self.set(partition, db, key, Value::Delete, Charge::default());
+    }
+
+    /// As [`View::put`], of a key that this operation has not changed so far: for many of them.
+    pub fn put_fresh<R: Record>(&mut self, partition: PartitionId, db: Db, key: Key, record: &R) {
+        let value = Value::Put(record.encode());
+        self.changes
+            .writes
+            .push(Write::free(partition, db, key, value));
+    }
+
+    pub fn delete_fresh(&mut self, partition: PartitionId, db: Db, key: Key) {
+        let gone = Write::free(partition, db, key, Value::Delete);
+        self.changes.writes.push(gone);
     }
 
     pub fn put_inode(&mut self, ino: InodeId, record: &InodeRecord) {

@@ -10,7 +10,9 @@ use super::commit::inode_of_key;
 use super::view::{Value, Write};
 use super::{Core, World};
 use crate::meta::db::{Db, Key, key, until};
-use crate::records::{GenerationRecord, InodeRecord, Record, partition_of_key};
+use crate::records::{
+    GenerationRecord, InodeRecord, PartRecord, Record, is_split_part, partition_of_key,
+};
 use crate::store::ChunkRecord;
 use sealfs_protocol::usage::Charge;
 use sealfs_protocol::{InodeId, TxnId, VolumeId};
@@ -138,6 +140,27 @@ impl<W: World> Core<W> {
                 }
                 _ => {}
             },
+            Phase::Generations if is_split_part(key) => {
+                let (Ok(part), Some(ino)) = (PartRecord::decode(value), inode_of_key(key)) else {
+                    return true;
+                };
+                if !progress.volumes.contains(&part.record.volume) {
+                    return true;
+                }
+                let prefix = key::dent_prefix(partition, ino);
+                let names = self
+                    .meta
+                    .scan(Db::Dent, &prefix, &until(&prefix), STEP_KEYS);
+                let names = names.unwrap_or_default();
+                let whole = names.len() < STEP_KEYS;
+                for (name, _) in names {
+                    remove(Db::Dent, name, Value::Delete);
+                }
+                if whole {
+                    remove(Db::Part, key.clone(), Value::Delete);
+                }
+                return whole;
+            }
             Phase::Generations => match GenerationRecord::decode(value) {
                 Ok(record) if progress.volumes.contains(&record.volume) => {
                     remove(Db::Part, key.clone(), Value::Delete);

@@ -1,7 +1,7 @@
 //! stat(2), access(2), chmod(2), chown(2), utimensat(2) and truncate(2).
 
 use super::permission::{self, R, S_ISGID, W, X};
-use super::{chunks, lookup, truncate};
+use super::{chunks, lookup, split, truncate};
 use crate::core::{OpResult, View, World};
 use crate::records::InodeRecord;
 use sealfs_protocol::attr::{S_IFMT, SetAttr, SetTime, Time};
@@ -11,6 +11,10 @@ use sealfs_protocol::{Errno, InodeId};
 
 /// The reply with all attributes, space on the layout slots of other shards included.
 pub fn reply<V: World>(v: &mut View<V>, ino: InodeId, record: &InodeRecord) -> OpResult<OpReply> {
+    if split::is_split(record) {
+        let merged = split::merged(v, ino, record)?;
+        return Ok(OpReply::Attr(merged.attr(ino, 0)));
+    }
     let elsewhere = chunks::slot_blocks(v, ino, record)?;
     Ok(OpReply::Attr(record.attr(ino, elsewhere)))
 }
@@ -53,6 +57,11 @@ pub fn set<V: World>(v: &mut View<V>, at: &At, follow: bool, set: &SetAttr) -> O
     v.put_inode(found.ino, record);
     if record.is_dir() && before != (record.mode, record.uid, record.gid) {
         v.bump_version(record.volume, vec![found.ino]);
+    }
+    if split::is_split(&found.record) {
+        let times = set.mtime.is_some();
+        let whole = split::tell_parts(v, found.ino, &found.record, times)?;
+        return Ok(OpReply::Attr(whole.attr(found.ino, 0)));
     }
     let space = chunks::local_slot_blocks(v, found.ino, &found.record)?;
     Ok(OpReply::Attr(found.record.attr(found.ino, space)))

@@ -4,8 +4,7 @@
 use super::lookup::{self, Last, Parent};
 use super::permission::{self, S_ISGID, S_ISVTX, W, X};
 use crate::core::{OpResult, View, World};
-use crate::meta::db::{Db, key};
-use crate::records::{Body, DentryRecord, Directory, InodeRecord, PositionRecord, position_name};
+use crate::records::{Body, Directory, InodeRecord};
 use sealfs_protocol::attr::{
     S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK,
 };
@@ -71,65 +70,6 @@ pub fn new_inode<W: World>(
     }
 }
 
-/// Puts a name into a directory, whose record the caller stores afterwards.
-pub fn add_entry<W: World>(
-    v: &mut View<W>,
-    dir: InodeId,
-    record: &mut InodeRecord,
-    name: &[u8],
-    ino: InodeId,
-    kind: u32,
-) {
-    let now = v.time();
-    record.mtime = now;
-    record.ctime = now;
-    let Some(directory) = record.directory_mut() else {
-        return;
-    };
-    let entry = directory.next_entry;
-    directory.next_entry += 1;
-    directory.entries += 1;
-    put_entry(v, dir, name, DentryRecord { ino, kind, entry });
-}
-
-/// Stores both records of an entry.
-pub fn put_entry<W: World>(v: &mut View<W>, dir: InodeId, name: &[u8], dentry: DentryRecord) {
-    let partition = dir.partition();
-    v.put(
-        partition,
-        Db::Dent,
-        key::dent(partition, dir, name),
-        &dentry,
-    );
-    let position = PositionRecord {
-        ino: dentry.ino,
-        kind: dentry.kind,
-        name: name.to_vec(),
-    };
-    let place = key::dent(partition, dir, &position_name(dentry.entry));
-    v.put(partition, Db::Dent, place, &position);
-}
-
-/// Takes a name out of a directory, whose record the caller stores afterwards.
-pub fn remove_entry<W: World>(
-    v: &mut View<W>,
-    dir: InodeId,
-    record: &mut InodeRecord,
-    name: &[u8],
-    dentry: &DentryRecord,
-) {
-    let now = v.time();
-    record.mtime = now;
-    record.ctime = now;
-    if let Some(directory) = record.directory_mut() {
-        directory.entries = directory.entries.saturating_sub(1);
-    }
-    let partition = dir.partition();
-    v.delete(partition, Db::Dent, key::dent(partition, dir, name));
-    let place = key::dent(partition, dir, &position_name(dentry.entry));
-    v.delete(partition, Db::Dent, place);
-}
-
 /// The free name that a call is about to create: EEXIST if it is taken, ENOENT for `name/` unless
 /// a directory is to be made.
 fn free_name<'p, W: World>(
@@ -140,13 +80,13 @@ fn free_name<'p, W: World>(
     let Last::Name(name) = parent.last else {
         return Err(Errno::EEXIST.into());
     };
-    if lookup::dentry(v, parent.dir, name)?.is_some() {
+    if parent.dir.dentry(v, name)?.is_some() {
         return Err(Errno::EEXIST.into());
     }
     if parent.slash && !directory {
         return Err(Errno::ENOENT.into());
     }
-    check_create(v, &parent.record)?;
+    check_create(v, &parent.dir.record)?;
     Ok(name)
 }
 
@@ -157,32 +97,28 @@ pub fn create<W: World>(
     name: &[u8],
     record: &InodeRecord,
 ) -> OpResult<InodeId> {
+    let dir = &mut parent.dir;
     let partition = if record.is_dir() {
-        hash::directory_partition(parent.dir, name, v.cluster.partitions())
+        hash::directory_partition(dir.ino, name, v.cluster.partitions())
     } else {
-        parent.dir.partition()
+        dir.host()
     };
     let ino = v.allocate(partition)?;
-    add_entry(v, parent.dir, &mut parent.record, name, ino, record.kind());
+    dir.add(v, name, ino, record.kind());
     if record.is_dir() {
-        parent.record.nlink += 1;
+        dir.record.nlink += 1;
     }
     v.put_inode(ino, record);
-    v.put_inode(parent.dir, &parent.record);
+    dir.store(v);
     Ok(ino)
 }
 
 pub fn make_dir<W: World>(v: &mut View<W>, at: &At, mode: u32) -> OpResult<OpReply> {
     let parent = lookup::walk_parent(v, at)?;
     let name = free_name(v, &parent, true)?;
-    let body = Body::Directory(Directory {
-        parent: parent.dir,
-        name: name.to_vec(),
-        entries: 0,
-        next_entry: 1,
-    });
+    let body = Body::Directory(Directory::new(parent.dir.ino, name));
     let mode = S_IFDIR | mode & (0o777 | S_ISVTX);
-    let record = new_inode(v, &parent.record, mode, 0, body);
+    let record = new_inode(v, &parent.dir.record, mode, 0, body);
     let ino = create(v, parent, name, &record)?;
     Ok(OpReply::Attr(record.attr(ino, 0)))
 }
@@ -201,7 +137,7 @@ pub fn make_node<W: World>(v: &mut View<W>, at: &At, mode: u32, rdev: u64) -> Op
         return Err(Errno::EPERM.into());
     }
     let rdev = if device { rdev } else { 0 };
-    let record = new_inode(v, &parent.record, kind | mode & 0o7777, rdev, body);
+    let record = new_inode(v, &parent.dir.record, kind | mode & 0o7777, rdev, body);
     let ino = create(v, parent, name, &record)?;
     Ok(OpReply::Attr(record.attr(ino, 0)))
 }
@@ -216,7 +152,7 @@ pub fn symlink<W: World>(v: &mut View<W>, at: &At, target: &[u8]) -> OpResult<Op
     let parent = lookup::walk_parent(v, at)?;
     let name = free_name(v, &parent, false)?;
     let body = Body::Symlink(target.to_vec());
-    let record = new_inode(v, &parent.record, S_IFLNK | 0o777, 0, body);
+    let record = new_inode(v, &parent.dir.record, S_IFLNK | 0o777, 0, body);
     let ino = create(v, parent, name, &record)?;
     Ok(OpReply::Attr(record.attr(ino, 0)))
 }

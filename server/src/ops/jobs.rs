@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::chunks::{self, Cut};
 use super::data::{self, Bytes};
 use super::unlink::drop_first_chunk;
-use super::{lock, truncate, version};
+use super::{lock, split, truncate, version};
 use crate::core::{Ended, Job, OpResult, View, World};
 use crate::meta::db::{Db, Key, key, until};
 use sealfs_protocol::message::LockOwner;
@@ -16,6 +16,7 @@ pub fn run<V: World>(v: &mut View<V>, job: Job) -> OpResult<()> {
     match job {
         Job::Truncate(ino) => truncate::finish(v, ino),
         Job::Reap(ino) => reap(v, ino),
+        Job::Split(ino) => split::split(v, ino),
         Job::Unlock(ino, ended) => {
             lock::release(v, ino, |owner| holds(ended, owner));
             Ok(())
@@ -80,8 +81,15 @@ fn delete_prefix<V: World>(v: &mut View<V>, db: Db, prefix: &Key) -> OpResult<()
     Ok(())
 }
 
-/// What another shard asks for about chunks of its inodes that lie here.
+/// What another shard asks for about what belongs to its inodes and lies here.
 pub fn serve<V: World>(v: &mut View<V>, request: &PeerRequest) -> OpResult<PeerReply> {
+    if let PeerRequest::Parts { directory, hosts } = request {
+        if hosts.iter().any(|host| !v.is_mine(*host)) {
+            let ring_version = v.cluster.ring_version();
+            return Ok(PeerReply::WrongEpoch { ring_version });
+        }
+        return Ok(PeerReply::Parts(split::counts(v, *directory, hosts)?));
+    }
     let partitions = v.cluster.partitions();
     let place = |ino, slot| hash::layout_slot_partition(ino, slot, partitions);
     let partition = match request {

@@ -1,6 +1,6 @@
 //! link(2): a further name for a file, or the first one for a file made by O_TMPFILE.
 
-use super::create::{add_entry, check_create};
+use super::create::check_create;
 use super::lookup::{self, Last};
 use super::permission;
 use crate::core::{OpResult, View, World};
@@ -14,24 +14,23 @@ pub fn link<W: World>(
     to: &At,
     from_open: Option<OpenId>,
 ) -> OpResult<OpReply> {
-    let (last, slash) = lookup::single(to)?;
-    let mut parent = lookup::walk_parent(v, to)?;
+    let mut parent = lookup::parent_anywhere(v, to)?;
     v.prefetch(&[(Db::Ino, key::ino(ino.partition(), ino))])?;
     let mut record = v.inode(ino)?.ok_or(Errno::ENOENT)?;
-    let Last::Name(name) = last else {
+    let Last::Name(name) = parent.last else {
         return Err(Errno::EEXIST.into());
     };
-    if lookup::dentry(v, parent.dir, name)?.is_some() {
+    if parent.dir.dentry(v, name)?.is_some() {
         return Err(Errno::EEXIST.into());
     }
-    if slash {
+    if parent.slash {
         return Err(Errno::ENOENT.into());
     }
-    if record.volume != parent.record.volume {
+    if record.volume != parent.dir.record.volume {
         return Err(Errno::EXDEV.into());
     }
     permission::check_link(&record, &v.caller.credentials)?;
-    check_create(v, &parent.record)?;
+    check_create(v, &parent.dir.record)?;
     if record.is_dir() {
         return Err(Errno::EPERM.into());
     }
@@ -45,8 +44,8 @@ pub fn link<W: World>(
     }
     record.nlink = record.nlink.checked_add(1).ok_or(Errno::EMLINK)?;
     record.ctime = v.time();
-    add_entry(v, parent.dir, &mut parent.record, name, ino, record.kind());
+    parent.dir.add(v, name, ino, record.kind());
     v.put_inode(ino, &record);
-    v.put_inode(parent.dir, &parent.record);
+    parent.dir.store(v);
     Ok(OpReply::Attr(record.attr(ino, 0)))
 }

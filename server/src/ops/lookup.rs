@@ -1,18 +1,18 @@
 //! Walking a path as far as this shard owns the way, with search permission on each directory.
 //!
 //! A walk ends at an inode of this shard, with the errno that the kernel would give, or where it
-//! must leave: at a partition of another shard, a symbolic link to follow, or above the root.
+//! must leave: at a partition of another shard, a part of a split directory that another shard
+//! hosts, a symbolic link to follow, or above the root.
 
 use smallvec::SmallVec;
 
+use super::directory::{Dir, dentry, host_of};
 use super::permission::{self, X};
 use crate::core::{Halt, OpResult, View, World};
-use crate::meta::db::{Db, key};
 use crate::records::{Body, DentryRecord, InodeRecord};
 use sealfs_protocol::attr::{S_IFDIR, S_IFLNK};
-use sealfs_protocol::limits::NAME_MAX_BYTES;
 use sealfs_protocol::message::{At, Passed, Stop, Walked};
-use sealfs_protocol::{Errno, InodeId};
+use sealfs_protocol::{Errno, InodeId, PartitionId};
 
 /// An inode of this shard.
 pub struct Found {
@@ -30,10 +30,10 @@ pub enum Last<'p> {
     Base,
 }
 
-/// A directory of this shard and the last component to be looked up in it.
+/// A directory and the last component to be looked up in it; of a split one the part that hosts
+/// the component.
 pub struct Parent<'p> {
-    pub dir: InodeId,
-    pub record: InodeRecord,
+    pub dir: Dir,
     pub last: Last<'p>,
     /// The path ended with a slash.
     pub slash: bool,
@@ -70,10 +70,9 @@ fn parse(bytes: &[u8]) -> Path<'_> {
     }
 }
 
-/// Where a walk stands.
+/// Where a walk stands: at an inode of any type.
 struct Cursor {
-    ino: InodeId,
-    record: InodeRecord,
+    at: Dir,
     /// Bytes of the path that led here.
     consumed: usize,
 }
@@ -88,19 +87,56 @@ fn leave(consumed: usize, base: InodeId, stop: Stop) -> Halt {
 
 /// The base of a path. ESTALE if it was removed since the caller learned of it: a directory in a
 /// client's cache answers for itself.
-fn start<W: World>(v: &mut View<W>, base: InodeId) -> OpResult<Cursor> {
-    if !v.is_mine(base.partition()) {
-        return Err(leave(0, base, Stop::Elsewhere));
-    }
-    let record = v.inode(base)?.ok_or(Errno::ESTALE)?;
-    if v.caller.volume.0 != 0 && record.volume != v.caller.volume {
+fn start<W: World>(v: &mut View<W>, base: InodeId, path: &Path<'_>) -> OpResult<Cursor> {
+    let at = if v.is_mine(base.partition()) {
+        Dir::whole(base, v.inode(base)?.ok_or(Errno::ESTALE)?)
+    } else {
+        part_asked(v, base, path)?.ok_or(leave(0, base, Stop::Elsewhere))?
+    };
+    if v.caller.volume.0 != 0 && at.record.volume != v.caller.volume {
         return Err(Errno::ESTALE.into());
     }
-    Ok(Cursor {
-        ino: base,
-        record,
-        consumed: 0,
-    })
+    Ok(Cursor { at, consumed: 0 })
+}
+
+/// The part that a caller means who knows how the base is split.
+fn part_asked<W: World>(v: &mut View<W>, base: InodeId, path: &Path<'_>) -> OpResult<Option<Dir>> {
+    let first = path.components.first().map(|c| &path.bytes[c.clone()]);
+    let Some(name) = first.filter(|_| v.is_mine(v.partition)) else {
+        return Ok(None);
+    };
+    let Last::Name(name) = classify(name) else {
+        return Ok(None);
+    };
+    let part = Dir::part(v, base, v.partition)?;
+    Ok(part.filter(|part| part.hosts(name)))
+}
+
+/// What hosts `name` in the directory where a walk stands, if it is here.
+fn around<W: World>(v: &mut View<W>, cursor: Cursor, name: &[u8]) -> OpResult<Dir> {
+    match part_host(v, &cursor, name)? {
+        Some(host) => Dir::part_named(v, cursor.at.ino, host),
+        None => Ok(cursor.at),
+    }
+}
+
+/// The partition of the part that hosts `name`, if it is another record than where the walk stands.
+fn part_host<W: World>(v: &View<W>, cursor: &Cursor, name: &[u8]) -> OpResult<Option<PartitionId>> {
+    if cursor.at.hosts(name) || cursor.at.record.nlink == 0 {
+        return Ok(None);
+    }
+    let (at, consumed) = (&cursor.at, cursor.consumed);
+    match host_of(&at.record, name) {
+        Some(host) if v.is_mine(host) => Ok(Some(host)),
+        Some(_) => {
+            let parts = at
+                .record
+                .directory()
+                .map_or(Vec::new(), |d| d.split.clone());
+            Err(leave(consumed, at.ino, Stop::Split { parts }))
+        }
+        None => Err(leave(consumed, at.ino, Stop::Elsewhere)),
+    }
 }
 
 /// Whether names can be looked up in a directory by the caller.
@@ -109,17 +145,6 @@ fn check_search<W: World>(v: &View<W>, record: &InodeRecord) -> OpResult<()> {
         return Err(Errno::ENOTDIR.into());
     }
     Ok(permission::check(record, &v.caller.credentials, X)?)
-}
-
-pub fn dentry<W: World>(
-    v: &mut View<W>,
-    dir: InodeId,
-    name: &[u8],
-) -> OpResult<Option<DentryRecord>> {
-    if name.len() > NAME_MAX_BYTES {
-        return Err(Errno::ENAMETOOLONG.into());
-    }
-    v.read(Db::Dent, &key::dent(dir.partition(), dir, name))
 }
 
 fn target(record: InodeRecord) -> Vec<u8> {
@@ -133,12 +158,13 @@ fn target(record: InodeRecord) -> Vec<u8> {
 /// found must be a directory.
 fn step<W: World>(
     v: &mut View<W>,
-    at: &Cursor,
+    cursor: &Cursor,
     path: &Path<'_>,
     component: &Range,
     follow: bool,
     must_dir: bool,
 ) -> OpResult<Cursor> {
+    let at = &cursor.at;
     check_search(v, &at.record)?;
     let name = &path.bytes[component.clone()];
     let (ino, kind) = match name {
@@ -146,12 +172,13 @@ fn step<W: World>(
         b".." => {
             let parent = at.record.directory().map_or(at.ino, |d| d.parent);
             if parent == at.ino {
-                return Err(leave(at.consumed, at.ino, Stop::AboveRoot));
+                return Err(leave(cursor.consumed, at.ino, Stop::AboveRoot));
             }
             (parent, S_IFDIR)
         }
         _ => {
-            let found = dentry(v, at.ino, name)?.ok_or(Errno::ENOENT)?;
+            let host = part_host(v, cursor, name)?.unwrap_or(at.host());
+            let found = dentry(v, host, at.ino, name)?.ok_or(Errno::ENOENT)?;
             (found.ino, found.kind)
         }
     };
@@ -177,8 +204,7 @@ fn step<W: World>(
         v.inode_named(ino)?
     };
     Ok(Cursor {
-        ino,
-        record,
+        at: Dir::whole(ino, record),
         consumed: component.end,
     })
 }
@@ -186,13 +212,14 @@ fn step<W: World>(
 /// The inode that a path names; a final symbolic link is followed if `follow` or a slash says so.
 pub fn walk<W: World>(v: &mut View<W>, at: &At, follow: bool) -> OpResult<Found> {
     let path = parse(&at.path);
-    let mut cursor = start(v, at.base)?;
+    let mut cursor = start(v, at.base, &path)?;
     if path.components.is_empty() {
-        if cursor.record.is_symlink() && (follow || path.slash) {
-            let target = target(cursor.record);
+        let record = &cursor.at.record;
+        if record.is_symlink() && (follow || path.slash) {
+            let target = target(cursor.at.record);
             return Err(leave(0, at.base, Stop::Symlink { target }));
         }
-        if path.slash && !cursor.record.is_dir() {
+        if path.slash && !record.is_dir() {
             return Err(Errno::ENOTDIR.into());
         }
     }
@@ -202,19 +229,18 @@ pub fn walk<W: World>(v: &mut View<W>, at: &At, follow: bool) -> OpResult<Found>
         cursor = step(v, &cursor, &path, component, through || follow, through)?;
     }
     Ok(Found {
-        ino: cursor.ino,
-        record: cursor.record,
+        ino: cursor.at.ino,
+        record: cursor.at.record,
     })
 }
 
 /// Walks all but the last component; the directory reached is searchable.
 pub fn walk_parent<'p, W: World>(v: &mut View<W>, at: &'p At) -> OpResult<Parent<'p>> {
     let path = parse(&at.path);
-    let mut cursor = start(v, at.base)?;
+    let mut cursor = start(v, at.base, &path)?;
     let Some((last, before)) = path.components.split_last() else {
         return Ok(Parent {
-            dir: cursor.ino,
-            record: cursor.record,
+            dir: cursor.at,
             last: Last::Base,
             slash: path.slash,
             end: 0,
@@ -223,13 +249,32 @@ pub fn walk_parent<'p, W: World>(v: &mut View<W>, at: &'p At) -> OpResult<Parent
     for component in before {
         cursor = step(v, &cursor, &path, component, true, true)?;
     }
-    check_search(v, &cursor.record)?;
+    check_search(v, &cursor.at.record)?;
+    let end = last.end;
+    let last = classify(&at.path[last.clone()]);
     Ok(Parent {
-        dir: cursor.ino,
-        record: cursor.record,
-        last: classify(&at.path[last.clone()]),
+        dir: match last {
+            Last::Name(name) => around(v, cursor, name)?,
+            _ => cursor.at,
+        },
+        last,
         slash: path.slash,
-        end: last.end,
+        end,
+    })
+}
+
+/// The parent of a path that is a single name, and that name, wherever the parent is.
+pub fn parent_anywhere<'p, W: World>(v: &mut View<W>, at: &'p At) -> OpResult<Parent<'p>> {
+    let (last, slash) = single(at)?;
+    let name = match last {
+        Last::Name(name) => name,
+        _ => b"",
+    };
+    Ok(Parent {
+        dir: Dir::around(v, at.base, name)?,
+        last,
+        slash,
+        end: at.path.len(),
     })
 }
 
@@ -266,6 +311,6 @@ impl Parent<'_> {
     /// The last component is a symbolic link to be followed.
     pub fn follow<W: World>(&self, v: &mut View<W>, found: &DentryRecord) -> OpResult<Halt> {
         let target = target(v.inode_named(found.ino)?);
-        Ok(leave(self.end, self.dir, Stop::Symlink { target }))
+        Ok(leave(self.end, self.dir.ino, Stop::Symlink { target }))
     }
 }

@@ -91,7 +91,7 @@ fn open_or_create<V: World>(v: &mut View<V>, at: &At, call: &Request) -> OpResul
     if parent.slash {
         return Err(Errno::EISDIR.into());
     }
-    let Some(found) = lookup::dentry(v, parent.dir, name)? else {
+    let Some(found) = parent.dir.dentry(v, name)? else {
         return create_file(v, parent, name, call);
     };
     if call.has(O_EXCL) {
@@ -110,15 +110,15 @@ fn open_or_create<V: World>(v: &mut View<V>, at: &At, call: &Request) -> OpResul
 
 /// The way led to another shard, which found the name and sent the caller here.
 fn open_base<V: World>(v: &mut View<V>, parent: Parent<'_>, call: &Request) -> OpResult<OpReply> {
-    if parent.record.is_dir() {
+    if parent.dir.record.is_dir() {
         return Err(Errno::EISDIR.into());
     }
     if call.has(O_EXCL) {
         return Err(Errno::EEXIST.into());
     }
     let found = Found {
-        ino: parent.dir,
-        record: parent.record,
+        ino: parent.dir.ino,
+        record: parent.dir.record,
     };
     open_existing(v, found, call)
 }
@@ -129,9 +129,9 @@ fn create_file<V: World>(
     name: &[u8],
     call: &Request,
 ) -> OpResult<OpReply> {
-    check_create(v, &parent.record)?;
+    check_create(v, &parent.dir.record)?;
     let mode = S_IFREG | call.mode & 0o7777;
-    let record = new_inode(v, &parent.record, mode, 0, Body::Inline(Vec::new()));
+    let record = new_inode(v, &parent.dir.record, mode, 0, Body::Inline(Vec::new()));
     let ino = create::create(v, parent, name, &record)?;
     let found = Found { ino, record };
     Ok(finish(v, found, call, true))

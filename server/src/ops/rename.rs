@@ -4,9 +4,10 @@
 //! Both parents are resolved already. The operation belongs to the owner of the old parent;
 //! everything else may live anywhere.
 
-use super::create::{add_entry, check_create, put_entry, remove_entry};
-use super::lookup::{self, Last};
-use super::permission::{self, W, X};
+use super::create::check_create;
+use super::directory::Dir;
+use super::lookup::{self, Last, Parent};
+use super::permission::{self, W};
 use super::unlink::{check_delete, check_empty, drop_directory, drop_link};
 use crate::core::{OpResult, View, World};
 use crate::meta::db::{Db, key};
@@ -21,17 +22,9 @@ const EXCHANGE: u32 = 2;
 /// Deepest chain of parents that is believed; deeper ones are damage.
 const DEPTH_MAX: u32 = 1 << 20;
 
-/// One of the two names.
-struct Side<'p> {
-    dir: InodeId,
-    record: InodeRecord,
-    last: Last<'p>,
-    slash: bool,
-}
-
 struct Call<'p> {
-    from: Side<'p>,
-    to: Side<'p>,
+    from: Parent<'p>,
+    to: Parent<'p>,
     old_name: &'p [u8],
     new_name: &'p [u8],
     exchange: bool,
@@ -49,21 +42,6 @@ impl Entry {
     }
 }
 
-fn side<'p, V: World>(v: &mut View<V>, at: &'p At) -> OpResult<Side<'p>> {
-    let (last, slash) = lookup::single(at)?;
-    let record = v.inode(at.base)?.ok_or(Errno::ESTALE)?;
-    if !record.is_dir() {
-        return Err(Errno::ENOTDIR.into());
-    }
-    permission::check(&record, &v.caller.credentials, X)?;
-    Ok(Side {
-        dir: at.base,
-        record,
-        last,
-        slash,
-    })
-}
-
 pub fn rename<V: World>(v: &mut View<V>, from: &At, to: &At, flags: u32) -> OpResult<OpReply> {
     let exchange = flags & EXCHANGE != 0;
     let noreplace = flags & NOREPLACE != 0;
@@ -72,10 +50,10 @@ pub fn rename<V: World>(v: &mut View<V>, from: &At, to: &At, flags: u32) -> OpRe
     }
     prefetch(v, from, to)?;
     let call = parse(v, from, to, exchange, noreplace)?;
-    let Some(old) = entry(v, call.from.dir, call.old_name)? else {
+    let Some(old) = entry(v, &call.from.dir, call.old_name)? else {
         return Err(Errno::ENOENT.into());
     };
-    let new = entry(v, call.to.dir, call.new_name)?;
+    let new = entry(v, &call.to.dir, call.new_name)?;
     check_names(&call, &old, new.as_ref(), noreplace)?;
     check_circles(v, &call, &old, new.as_ref())?;
     if new.as_ref().is_some_and(|n| n.dentry.ino == old.dentry.ino) {
@@ -84,7 +62,7 @@ pub fn rename<V: World>(v: &mut View<V>, from: &At, to: &At, flags: u32) -> OpRe
     check_permissions(v, &call, &old, new.as_ref())?;
     let moved: Vec<InodeId> = moved_directories(&call, &old, new.as_ref());
     if !moved.is_empty() {
-        v.bump_version(call.from.record.volume, moved);
+        v.bump_version(call.from.dir.record.volume, moved);
     }
     match new {
         Some(new) if exchange => swap(v, call, old, new),
@@ -113,9 +91,9 @@ fn parse<'p, V: World>(
     exchange: bool,
     noreplace: bool,
 ) -> OpResult<Call<'p>> {
-    let from = side(v, from)?;
-    let to = side(v, to)?;
-    if from.record.volume != to.record.volume {
+    let from = lookup::parent_anywhere(v, from)?;
+    let to = lookup::parent_anywhere(v, to)?;
+    if from.dir.record.volume != to.dir.record.volume {
         return Err(Errno::EXDEV.into());
     }
     let Last::Name(old_name) = from.last else {
@@ -138,8 +116,8 @@ fn parse<'p, V: World>(
     })
 }
 
-fn entry<V: World>(v: &mut View<V>, dir: InodeId, name: &[u8]) -> OpResult<Option<Entry>> {
-    let Some(dentry) = lookup::dentry(v, dir, name)? else {
+fn entry<V: World>(v: &mut View<V>, dir: &Dir, name: &[u8]) -> OpResult<Option<Entry>> {
+    let Some(dentry) = dir.dentry(v, name)? else {
         return Ok(None);
     };
     let record = v.inode_named(dentry.ino)?;
@@ -175,22 +153,22 @@ fn check_circles<V: World>(
     old: &Entry,
     new: Option<&Entry>,
 ) -> OpResult<()> {
-    if call.from.dir == call.to.dir {
+    if call.from.dir.ino == call.to.dir.ino {
         return Ok(());
     }
     let new_dir = new.filter(|n| n.is_dir());
     let moves_new = call.exchange && new_dir.is_some();
     if old.is_dir() || moves_new {
-        let root = v.cluster.root(call.from.record.volume);
+        let root = v.cluster.root(call.from.dir.record.volume);
         let lock = key::part(root.partition(), root, RENAME_LOCK_PART);
         v.lock(Db::Part, lock)?;
     }
-    if old.is_dir() && is_above(v, old.dentry.ino, call.to.dir)? {
+    if old.is_dir() && is_above(v, old.dentry.ino, call.to.dir.ino)? {
         return Err(Errno::EINVAL.into());
     }
     if let Some(new) = new_dir
         && (moves_new || old.is_dir())
-        && is_above(v, new.dentry.ino, call.from.dir)?
+        && is_above(v, new.dentry.ino, call.from.dir.ino)?
     {
         let errno = if call.exchange {
             Errno::EINVAL
@@ -225,20 +203,20 @@ fn check_permissions<V: World>(
     old: &Entry,
     new: Option<&Entry>,
 ) -> OpResult<()> {
-    check_delete(v, &call.from.record, &old.record, old.is_dir())?;
+    check_delete(v, &call.from.dir.record, &old.record, old.is_dir())?;
     match new {
-        None => check_create(v, &call.to.record)?,
+        None => check_create(v, &call.to.dir.record)?,
         Some(new) => {
             let as_directory = if call.exchange {
                 new.is_dir()
             } else {
                 old.is_dir()
             };
-            check_delete(v, &call.to.record, &new.record, as_directory)?;
+            check_delete(v, &call.to.dir.record, &new.record, as_directory)?;
         }
     }
     let who = &v.caller.credentials;
-    if call.from.dir != call.to.dir {
+    if call.from.dir.ino != call.to.dir.ino {
         if old.is_dir() {
             permission::check(&old.record, who, W)?;
         }
@@ -247,7 +225,7 @@ fn check_permissions<V: World>(
         }
     }
     match new.filter(|n| !call.exchange && n.is_dir()) {
-        Some(new) => check_empty(&new.record),
+        Some(new) => check_empty(v, new.dentry.ino, &new.record),
         None => Ok(()),
     }
 }
@@ -256,11 +234,11 @@ fn check_permissions<V: World>(
 fn moved_directories(call: &Call<'_>, old: &Entry, new: Option<&Entry>) -> Vec<InodeId> {
     let mut moved = Vec::new();
     if old.is_dir() {
-        moved.push(call.from.dir);
+        moved.push(call.from.dir.ino);
         moved.push(old.dentry.ino);
     }
     if let Some(new) = new.filter(|n| n.is_dir()) {
-        moved.push(call.to.dir);
+        moved.push(call.to.dir.ino);
         moved.push(new.dentry.ino);
     }
     moved.sort_unstable();
@@ -277,77 +255,76 @@ fn relocate(record: &mut InodeRecord, parent: InodeId, name: &[u8]) {
 }
 
 fn replace<V: World>(v: &mut View<V>, mut call: Call<'_>, mut old: Entry, new: Option<Entry>) {
-    let same = call.from.dir == call.to.dir;
+    let same = call.from.dir.is(&call.to.dir);
     let moves_dir = old.is_dir();
-    let from = &mut call.from.record;
-    remove_entry(v, call.from.dir, from, call.old_name, &old.dentry);
+    let from = &mut call.from.dir;
+    from.remove(v, call.old_name, &old.dentry);
     if moves_dir {
-        from.nlink = from.nlink.saturating_sub(1);
+        from.record.nlink = from.record.nlink.saturating_sub(1);
     }
     let to = if same {
-        &mut call.from.record
+        &mut call.from.dir
     } else {
-        &mut call.to.record
+        &mut call.to.dir
     };
     if let Some(new) = new {
-        remove_entry(v, call.to.dir, to, call.new_name, &new.dentry);
+        to.remove(v, call.new_name, &new.dentry);
         if new.is_dir() {
-            to.nlink = to.nlink.saturating_sub(1);
+            to.record.nlink = to.record.nlink.saturating_sub(1);
             drop_directory(v, new.dentry.ino, new.record);
         } else {
             drop_link(v, new.dentry.ino, new.record);
         }
     }
     let (ino, kind) = (old.dentry.ino, old.dentry.kind);
-    add_entry(v, call.to.dir, to, call.new_name, ino, kind);
+    to.add(v, call.new_name, ino, kind);
     if moves_dir {
-        to.nlink += 1;
+        to.record.nlink += 1;
     }
-    relocate(&mut old.record, call.to.dir, call.new_name);
+    relocate(&mut old.record, to.ino, call.new_name);
     old.record.ctime = v.time();
     v.put_inode(ino, &old.record);
-    v.put_inode(call.from.dir, &call.from.record);
+    call.from.dir.store(v);
     if !same {
-        v.put_inode(call.to.dir, &call.to.record);
+        call.to.dir.store(v);
     }
 }
 
 /// RENAME_EXCHANGE: the names keep their places in the listings and swap their inodes.
-fn swap<V: World>(v: &mut View<V>, mut call: Call<'_>, mut old: Entry, mut new: Entry) {
-    let now = v.time();
-    let put = |v: &mut View<V>, dir, name, place: &DentryRecord, what: &DentryRecord| {
+fn swap<V: World>(v: &mut View<V>, call: Call<'_>, mut old: Entry, mut new: Entry) {
+    let (mut from, mut to) = (call.from.dir, call.to.dir);
+    let put = |v: &mut View<V>, dir: &Dir, name, place: &DentryRecord, what: &DentryRecord| {
         let dentry = DentryRecord {
             ino: what.ino,
             kind: what.kind,
             entry: place.entry,
         };
-        put_entry(v, dir, name, dentry);
+        dir.put(v, name, dentry);
     };
-    put(v, call.from.dir, call.old_name, &old.dentry, &new.dentry);
-    put(v, call.to.dir, call.new_name, &new.dentry, &old.dentry);
-    relocate(&mut old.record, call.to.dir, call.new_name);
-    relocate(&mut new.record, call.from.dir, call.old_name);
+    put(v, &from, call.old_name, &old.dentry, &new.dentry);
+    put(v, &to, call.new_name, &new.dentry, &old.dentry);
+    relocate(&mut old.record, to.ino, call.new_name);
+    relocate(&mut new.record, from.ino, call.old_name);
     for record in [&mut old.record, &mut new.record] {
-        record.ctime = now;
+        record.ctime = v.time();
     }
-    let same = call.from.dir == call.to.dir;
+    let same = from.is(&to);
     if !same && old.is_dir() != new.is_dir() {
         let (loses, gains) = if old.is_dir() {
-            (&mut call.from.record, &mut call.to.record)
+            (&mut from.record, &mut to.record)
         } else {
-            (&mut call.to.record, &mut call.from.record)
+            (&mut to.record, &mut from.record)
         };
         loses.nlink = loses.nlink.saturating_sub(1);
         gains.nlink += 1;
     }
-    for side in [&mut call.from, &mut call.to] {
-        side.record.mtime = now;
-        side.record.ctime = now;
-    }
     v.put_inode(old.dentry.ino, &old.record);
     v.put_inode(new.dentry.ino, &new.record);
-    v.put_inode(call.from.dir, &call.from.record);
+    for dir in [&mut from, &mut to] {
+        dir.touch(v);
+    }
+    from.store(v);
     if !same {
-        v.put_inode(call.to.dir, &call.to.record);
+        to.store(v);
     }
 }

@@ -1,8 +1,8 @@
 //! unlink(2) and rmdir(2), and what becomes of an inode whose last name is gone.
 
-use super::create::remove_entry;
 use super::lookup::{self, Last};
 use super::permission::{self, W, X};
+use super::split;
 use crate::core::{OpResult, View, World};
 use crate::meta::db::{Db, key};
 use crate::records::{Body, InodeRecord, OrphanRecord};
@@ -36,7 +36,7 @@ pub fn unlink<W: World>(v: &mut View<W>, at: &At) -> OpResult<OpReply> {
     let Last::Name(name) = parent.last else {
         return Err(Errno::EISDIR.into());
     };
-    let found = lookup::dentry(v, parent.dir, name)?.ok_or(Errno::ENOENT)?;
+    let found = parent.dir.dentry(v, name)?.ok_or(Errno::ENOENT)?;
     if parent.slash {
         let directory = found.kind == S_IFDIR;
         return Err(if directory {
@@ -47,9 +47,9 @@ pub fn unlink<W: World>(v: &mut View<W>, at: &At) -> OpResult<OpReply> {
         .into());
     }
     let victim = v.inode_named(found.ino)?;
-    check_delete(v, &parent.record, &victim, false)?;
-    remove_entry(v, parent.dir, &mut parent.record, name, &found);
-    v.put_inode(parent.dir, &parent.record);
+    check_delete(v, &parent.dir.record, &victim, false)?;
+    parent.dir.remove(v, name, &found);
+    parent.dir.store(v);
     drop_link(v, found.ino, victim);
     Ok(OpReply::Done)
 }
@@ -62,22 +62,23 @@ pub fn remove_dir<W: World>(v: &mut View<W>, at: &At) -> OpResult<OpReply> {
         Last::DotDot => return Err(Errno::ENOTEMPTY.into()),
         Last::Base => return Err(Errno::EBUSY.into()),
     };
-    let found = lookup::dentry(v, parent.dir, name)?.ok_or(Errno::ENOENT)?;
+    let found = parent.dir.dentry(v, name)?.ok_or(Errno::ENOENT)?;
     let victim = v.inode_named(found.ino)?;
-    check_delete(v, &parent.record, &victim, true)?;
-    check_empty(&victim)?;
-    remove_entry(v, parent.dir, &mut parent.record, name, &found);
-    parent.record.nlink = parent.record.nlink.saturating_sub(1);
-    v.put_inode(parent.dir, &parent.record);
+    check_delete(v, &parent.dir.record, &victim, true)?;
+    check_empty(v, found.ino, &victim)?;
+    parent.dir.remove(v, name, &found);
+    parent.dir.record.nlink = parent.dir.record.nlink.saturating_sub(1);
+    parent.dir.store(v);
     drop_directory(v, found.ino, victim);
     Ok(OpReply::Done)
 }
 
-pub fn check_empty(directory: &InodeRecord) -> OpResult<()> {
-    match directory.directory() {
-        Some(d) if d.entries > 0 => Err(Errno::ENOTEMPTY.into()),
-        _ => Ok(()),
+pub fn check_empty<W: World>(v: &mut View<W>, ino: InodeId, record: &InodeRecord) -> OpResult<()> {
+    let entries = record.directory().map_or(0, |d| d.entries);
+    if entries + split::entries(v, ino, record)? > 0 {
+        return Err(Errno::ENOTEMPTY.into());
     }
+    Ok(())
 }
 
 /// A file has lost a name.
@@ -93,6 +94,7 @@ pub fn drop_link<W: World>(v: &mut View<W>, ino: InodeId, mut record: InodeRecor
 
 /// An empty directory has lost its name: nothing can be created in it any more.
 pub fn drop_directory<W: World>(v: &mut View<W>, ino: InodeId, mut record: InodeRecord) {
+    split::drop_parts(v, ino, &mut record);
     record.nlink = 0;
     record.ctime = v.time();
     bury(v, ino, &record);

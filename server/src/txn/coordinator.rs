@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::core::attempt::Attempt;
 use crate::core::locks::{Claim, TaskId};
 use crate::core::peers::Purpose;
-use crate::core::task::{Answer, Shared, Task, Waiting, Work};
+use crate::core::task::{Answer, Job, Shared, Task, Waiting, Work};
 use crate::core::{Changes, Core, Next, Value, World, Write};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{Record, TxnRecord};
@@ -285,6 +285,7 @@ impl<W: World> Core<W> {
 fn partition_of(task: &Task) -> PartitionId {
     match &task.work {
         Work::Request(request) => request.ops.get(task.index).map(|e| e.partition),
+        Work::Job(Job::Split(ino)) => Some(ino.partition()),
         _ => None,
     }
     .unwrap_or_default()
