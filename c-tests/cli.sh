@@ -7,7 +7,7 @@ read -ra wrap <<<"${SEALFS_WRAP:?}"
 sealfs=$(realpath "${SEALFS_BIN:?}")
 value() { grep -o "$1=[^ ]*" <<<"$SEALFS_WRAP" | cut -d= -f2-; }
 mount=$(value SEALFS_MOUNT)
-volume=$(value SEALFS_VOLUME)
+volume=$(value SEALFS_VOLUME | cut -d'#' -f1)
 library=$(value LD_PRELOAD)
 SEALFS_MANAGER=$(value SEALFS_MANAGER)
 export SEALFS_MANAGER
@@ -41,7 +41,7 @@ export servers sealfs mount volume library scratch SEALFS_STATE SEALFS_ROOT SEAL
 
 help-has-examples() {
     for verb in dev 'dev up' 'dev env' 'dev run' 'dev kill' 'dev start' 'dev down' run status volume 'volume create' \
-        'volume list' 'volume delete' server 'server list' ls cat cp rm mkdir stat doctor; do
+        'volume list' 'volume resize' 'volume rename' 'volume set' 'volume delete' server 'server list' ls cat cp rm mkdir stat doctor; do
         # shellcheck disable=SC2086
         "$sealfs" $verb --help | grep -q 'Example' || die "$verb --help has no examples"
     done

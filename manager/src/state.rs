@@ -7,10 +7,8 @@
 //! never reused; a partition never moves once a volume has been created, because nothing can move
 //! its contents yet.
 
-use crate::names::check_name;
 use join::Live;
 use rkyv::{Archive, Deserialize, Serialize};
-use sealfs_protocol::limits::{CHUNK_SIZE_LOG2_DEFAULT, WIDTH_DEFAULT, WIDTH_MAX};
 use sealfs_protocol::manager::{
     ClusterState, ManagerReply, ManagerRequest, SERVER_SILENT_MS, ServerStatus, Volume,
 };
@@ -19,6 +17,7 @@ use sealfs_protocol::{ClusterId, ShardId, VolumeId};
 use std::collections::BTreeMap;
 
 mod join;
+mod volumes;
 
 /// Most servers of a cluster.
 pub const MEMBERS_MAX: usize = 1024;
@@ -163,6 +162,7 @@ impl Registry {
                 weight,
                 incarnation: _,
                 usage,
+                volumes,
                 known,
             } => self.heartbeat(
                 join::Beat {
@@ -173,6 +173,7 @@ impl Registry {
                     addresses,
                     weight: weight.clamp(1, WEIGHT_MAX),
                     usage,
+                    volumes,
                     known,
                 },
                 peer,
@@ -182,83 +183,17 @@ impl Registry {
                 (known != self.durable.version).then(|| self.durable.published()),
             ))),
             ManagerRequest::CreateVolume { volume } => self.create_volume(volume),
-            ManagerRequest::DeleteVolume { name, force } => self.delete_volume(&name, force),
+            ManagerRequest::DeleteVolume { name, force } => {
+                self.delete_volume(&name, force, now_ms)
+            }
+            ManagerRequest::ChangeVolume { name, change } => self.change_volume(&name, change),
+            ManagerRequest::Volumes => Ok(Applied::reply(self.volumes(now_ms))),
             ManagerRequest::Servers => Ok(Applied::reply(ManagerReply::Servers(
                 self.servers(now_ms),
                 self.durable.ring.version,
             ))),
         };
         answer.unwrap_or_else(|why| Applied::reply(ManagerReply::Refused(why)))
-    }
-
-    fn create_volume(&self, mut volume: Volume) -> Result<Applied, String> {
-        check_name("volume", &volume.name)?;
-        let state = &self.durable;
-        if state.volumes.iter().any(|v| v.name == volume.name) {
-            return Err(format!(
-                "volume {} exists already: choose another name",
-                volume.name
-            ));
-        }
-        if state.members.is_empty() {
-            return Err(format!(
-                "volume {}: the cluster has no server yet: start a sealfs-server first",
-                volume.name
-            ));
-        }
-        if state.volumes.len() >= VOLUMES_MAX {
-            return Err(format!(
-                "the cluster has {VOLUMES_MAX} volumes, the most: delete one first"
-            ));
-        }
-        let layout = &mut volume.layout;
-        if layout.chunk_size_log2 == 0 {
-            layout.chunk_size_log2 = CHUNK_SIZE_LOG2_DEFAULT;
-        }
-        if layout.width == 0 {
-            layout.width = WIDTH_DEFAULT;
-        }
-        if !CHUNK_SIZE_LOG2.contains(&layout.chunk_size_log2) || layout.width > WIDTH_MAX {
-            return Err(format!(
-                "volume {}: chunks are a power of two from 64 KiB to 64 MiB, in 1 to {WIDTH_MAX} \
-                 places",
-                volume.name
-            ));
-        }
-        let mut next = state.clone();
-        volume.id = next.next_volume;
-        volume.root_mode &= 0o7777;
-        next.next_volume = VolumeId(next.next_volume.0 + 1);
-        next.volumes.push(volume.clone());
-        next.version += 1;
-        Ok(Applied {
-            reply: ManagerReply::Volume(volume),
-            next: Some(next),
-        })
-    }
-
-    fn delete_volume(&self, name: &str, force: bool) -> Result<Applied, String> {
-        let Some(at) = self.durable.volumes.iter().position(|v| v.name == name) else {
-            return Err(format!(
-                "volume {name} does not exist: `sealfs volume list` shows those that do"
-            ));
-        };
-        if !force {
-            return Err(format!(
-                "volume {name} may hold files, which cannot be brought back: say --force to delete it"
-            ));
-        }
-        let mut next = self.durable.clone();
-        let gone = next.volumes.remove(at);
-        next.deleted.push(gone.id);
-        if next.deleted.len() > DELETED_MAX {
-            next.deleted.remove(0);
-        }
-        next.version += 1;
-        Ok(Applied {
-            reply: ManagerReply::Done,
-            next: Some(next),
-        })
     }
 
     fn servers(&self, now_ms: u64) -> Vec<ServerStatus> {

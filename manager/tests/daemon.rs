@@ -82,6 +82,7 @@ fn join(name: &str, store: u128) -> ManagerRequest {
         weight: 1,
         incarnation: Incarnation(1),
         usage: Usage::default(),
+        volumes: Vec::new(),
         known: 0,
     }
 }
@@ -98,6 +99,7 @@ fn create(name: &str) -> ManagerRequest {
             root_mode: 0o755,
             quota_bytes: 0,
             quota_inodes: 0,
+            read_only: false,
         },
     }
 }

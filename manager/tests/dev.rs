@@ -199,13 +199,31 @@ fn volumes_are_created_listed_and_deleted() {
         listed.contains("\"scratch\"") && listed.contains("\"memory\""),
         "{listed}"
     );
+    cluster.good(&["volume", "rename", "scratch", "attic"]);
     assert!(
         cluster
-            .bad(&["volume", "delete", "scratch"])
-            .contains("--force")
+            .bad(&["volume", "rename", "attic", "main"])
+            .contains("exists already")
     );
-    cluster.good(&["volume", "delete", "scratch", "--force"]);
-    assert!(!cluster.good(&["volume", "list"]).contains("scratch"));
+    cluster.good(&[
+        "volume", "resize", "attic", "--quota", "1G", "--inodes", "1000",
+    ]);
+    cluster.good(&["volume", "set", "attic", "--read-only"]);
+    let listed = cluster.good(&["volume", "list"]);
+    let line = listed.lines().find(|l| l.starts_with("attic")).unwrap();
+    let told = ["1.0 GiB", "1000", "ro,memory"].map(|text| line.contains(text));
+    assert_eq!(told, [true; 3], "{line}");
+    assert_eq!(
+        cluster.run(&["volume", "resize", "attic"]).status.code(),
+        Some(2)
+    );
+    cluster.good(&["volume", "delete", "attic"]);
+    assert!(!cluster.good(&["volume", "list"]).contains("attic"));
+    assert!(
+        cluster
+            .bad(&["volume", "delete", "attic"])
+            .contains("does not exist")
+    );
 }
 
 #[test]
@@ -230,7 +248,7 @@ fn dev_run_exits_as_its_program_does_and_leaves_nothing_running() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(String::from_utf8_lossy(&output.stdout).starts_with("main tcp://127.0.0.1:"));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("main#1 tcp://127.0.0.1:"));
     assert_eq!(cluster.run(&["dev", "status"]).status.code(), Some(3));
     let killed = cluster.run(&["dev", "run", "--", "sh", "-c", "kill -9 $$"]);
     assert_eq!(killed.status.code(), Some(128 + 9));

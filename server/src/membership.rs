@@ -8,7 +8,9 @@ use crate::env::{Clock, SystemClock};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use sealfs_protocol::codec;
 use sealfs_protocol::header::{Header, Kind};
-use sealfs_protocol::manager::{ClusterState, HEARTBEAT_MS, ManagerReply, ManagerRequest, Usage};
+use sealfs_protocol::manager::{
+    ClusterState, HEARTBEAT_MS, ManagerReply, ManagerRequest, Usage, VolumeUse,
+};
 use sealfs_protocol::{ClusterId, Incarnation, ShardId};
 use sealfs_transport::link::{Exchange, Link, Tick, exchange_all};
 use sealfs_transport::memory::Hooks;
@@ -36,6 +38,7 @@ pub struct Report {
     pub weight: u32,
     pub incarnation: Incarnation,
     pub usage: Usage,
+    pub volumes: Vec<VolumeUse>,
     pub known: u64,
 }
 
@@ -78,6 +81,7 @@ impl ManagerLink {
             weight: report.weight,
             incarnation: report.incarnation,
             usage: report.usage,
+            volumes: report.volumes.clone(),
             known: report.known,
         };
         let reply = self.ask(&request).map_err(|e| {
@@ -135,10 +139,12 @@ impl ManagerLink {
 
 /// What the shard tells its heartbeat thread.
 pub enum Note {
-    /// How full the store is.
-    Usage(Usage),
+    /// How full the store is, and with what.
+    Usage(Usage, Vec<VolumeUse>),
     /// Somebody knows a newer ring: report now.
     Fetch,
+    /// The shard works by this version of the state now, which the manager should know.
+    Adopted(u64),
 }
 
 /// Reports until the other end of `notes` is gone; hands every newer state to `adopt`.
@@ -153,10 +159,13 @@ pub fn keep_reporting(
     let mut complained_ns = None;
     loop {
         match notes.recv_timeout(Duration::from_millis(HEARTBEAT_MS)) {
-            Ok(Note::Usage(usage)) => {
+            Ok(Note::Usage(usage, volumes)) => {
                 report.usage = usage;
+                report.volumes = volumes;
                 continue;
             }
+            Ok(Note::Adopted(version)) if version > report.known => report.known = version,
+            Ok(Note::Adopted(_)) => continue,
             Ok(Note::Fetch) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -166,7 +175,6 @@ pub fn keep_reporting(
                     log::info!("manager {}: back", link.url);
                 }
                 if let Some(state) = welcome.state {
-                    report.known = state.version;
                     if let Err(e) = save_state(state_dir, &state) {
                         log::warn!("{}: {e}", state_path(state_dir).display());
                     }

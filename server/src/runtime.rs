@@ -74,6 +74,7 @@ pub fn run(config: &Config) -> Result<(), String> {
         weight: config.weight,
         incarnation: Incarnation(0),
         usage: Usage::default(),
+        volumes: Vec::new(),
         known: 0,
     };
     let mut manager = ManagerLink::new(config.manager);

@@ -3,6 +3,7 @@
 use crate::attr::Layout;
 use crate::ids::{ClusterId, Incarnation, RingVersion, ShardId, VolumeId};
 use crate::ring::Ring;
+use crate::usage::Totals;
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// When an acknowledged change survives what (page "consistency" of the docs).
@@ -31,6 +32,43 @@ pub struct Volume {
     /// Quota in bytes and inodes; 0 means none.
     pub quota_bytes: u64,
     pub quota_inodes: u64,
+    /// Every change is refused with EROFS.
+    pub read_only: bool,
+}
+
+impl Volume {
+    /// What programs are told to use: it means this volume also after a rename.
+    pub fn lasting_name(&self) -> String {
+        format!("{}#{}", self.name, self.id.0)
+    }
+}
+
+/// Changes of a volume, made in one step; `None` leaves a property as it is.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct VolumeChange {
+    pub name: Option<String>,
+    pub quota_bytes: Option<u64>,
+    pub quota_inodes: Option<u64>,
+    pub read_only: Option<bool>,
+}
+
+/// What one server has of a volume.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct VolumeUse {
+    pub volume: VolumeId,
+    pub used: Totals,
+    /// Clients connected to this server.
+    pub clients: u32,
+}
+
+/// A volume as `sealfs volume list` shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    pub volume: Volume,
+    /// Sum over the servers as they last reported it.
+    pub used: Totals,
+    /// The most clients that one server has.
+    pub clients: u32,
 }
 
 /// All that the manager publishes, as of `version` (raised by any change).
@@ -41,6 +79,18 @@ pub struct ClusterState {
     pub volumes: Vec<Volume>,
     /// Deleted volumes whose space may still have to be given back.
     pub deleted: Vec<VolumeId>,
+}
+
+impl ClusterState {
+    /// The volume that `text` means: a name, or `name#id`, which means the same volume whatever it
+    /// is called today.
+    pub fn volume_called(&self, text: &str) -> Option<&Volume> {
+        let mut volumes = self.volumes.iter();
+        match text.rsplit_once('#') {
+            Some((_, id)) => volumes.find(|v| id.parse() == Ok(v.id.0)),
+            None => volumes.find(|v| v.name == text),
+        }
+    }
 }
 
 /// A server as `sealfs server list` shows it.
@@ -75,6 +125,7 @@ pub enum ManagerRequest {
         weight: u32,
         incarnation: Incarnation,
         usage: Usage,
+        volumes: Vec<VolumeUse>,
         /// Version of the state that the sender has; 0 for none.
         known: u64,
     },
@@ -89,6 +140,11 @@ pub enum ManagerRequest {
         name: String,
         force: bool,
     },
+    ChangeVolume {
+        name: String,
+        change: VolumeChange,
+    },
+    Volumes,
     Servers,
 }
 
@@ -104,6 +160,13 @@ pub enum ManagerReply {
     Volume(Volume),
     Done,
     Servers(Vec<ServerStatus>, RingVersion),
+    /// `silent`: servers that have not been heard of lately, whose share is old or missing.
+    /// `behind`: others that have not reported to work by the state as it is.
+    Volumes {
+        volumes: Vec<VolumeStatus>,
+        silent: Vec<String>,
+        behind: Vec<String>,
+    },
     /// One line that names the thing and the remedy.
     Refused(String),
 }

@@ -12,6 +12,7 @@ use crate::attr::{Attr, Layout, SetAttr};
 use crate::errno::Errno;
 use crate::ids::*;
 use crate::ring::Ring;
+use crate::usage::Totals;
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// Who a thread acts as; every metadata operation is checked against it.
@@ -380,7 +381,8 @@ pub struct Walked {
     pub stop: Stop,
 }
 
-/// This shard's share of a volume; a client adds the shares up.
+/// This shard's share of its store and of a volume in it; a client adds the shares up. The quota
+/// (0: none) is the whole volume's.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub struct Statfs {
     pub block_bytes: u64,
@@ -388,6 +390,11 @@ pub struct Statfs {
     pub blocks_free: u64,
     pub inodes: u64,
     pub inodes_free: u64,
+    /// What the volume takes here.
+    pub used: Totals,
+    pub quota_bytes: u64,
+    pub quota_inodes: u64,
+    pub read_only: bool,
 }
 
 /// The request was not executed; nothing changed.

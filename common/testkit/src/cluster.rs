@@ -510,5 +510,6 @@ fn volume(durability: Durability) -> Volume {
         root_mode: 0o755,
         quota_bytes: 0,
         quota_inodes: 0,
+        read_only: false,
     }
 }

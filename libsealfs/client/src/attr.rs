@@ -90,7 +90,7 @@ impl Client {
         Ok(done(&reply)?)
     }
 
-    /// The volume as a whole: the shares of all shards added up.
+    /// The volume as a whole: the shares of all shards added up, within the quota if there is one.
     pub fn statfs(&self) -> Result<Statfs, Errno> {
         let mut sum = Statfs::default();
         for reply in self.ask_all_shards(|_| Op::Statfs)? {
@@ -103,8 +103,12 @@ impl Client {
             sum.blocks_free = sum.blocks_free.saturating_add(share.blocks_free);
             sum.inodes = sum.inodes.saturating_add(share.inodes);
             sum.inodes_free = sum.inodes_free.saturating_add(share.inodes_free);
+            sum.used = sum.used.plus(share.used);
+            sum.quota_bytes = share.quota_bytes;
+            sum.quota_inodes = share.quota_inodes;
+            sum.read_only = share.read_only;
         }
-        Ok(sum)
+        Ok(within_quota(sum))
     }
 
     /// One operation on every shard that owns anything, all at once; the replies in any order.
@@ -125,6 +129,22 @@ impl Client {
         self.run(&mut parts, &mut self.mode(&slot));
         parts.into_iter().map(Part::single).collect()
     }
+}
+
+/// A quota is the volume's size, and what is free is what is left of it, as far as the store has it.
+fn within_quota(mut space: Statfs) -> Statfs {
+    let block = space.block_bytes.max(1);
+    if space.quota_bytes > 0 {
+        let left = space.quota_bytes.saturating_sub(space.used.bytes);
+        space.blocks = space.quota_bytes / block;
+        space.blocks_free = space.blocks_free.min(left / block);
+    }
+    if space.quota_inodes > 0 {
+        let left = space.quota_inodes.saturating_sub(space.used.inodes);
+        space.inodes = space.quota_inodes;
+        space.inodes_free = space.inodes_free.min(left);
+    }
+    space
 }
 
 fn bytes_of(reply: OpReply) -> Outcome<Vec<u8>> {

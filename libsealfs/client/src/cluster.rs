@@ -40,10 +40,7 @@ impl Cluster {
             .cluster_state
             .clone()
             .filter(|s| s.ring.is_consistent());
-        let volume_of = |state: &ClusterState| {
-            let mut volumes = state.volumes.iter();
-            volumes.find(|v| v.name == config.volume).cloned()
-        };
+        let volume_of = |state: &ClusterState| state.volume_called(&config.volume).cloned();
         // A volume that the given state does not know may be younger than it.
         let usable = given.filter(|s| volume_of(s).is_some() && !s.ring.shards.is_empty());
         let state = match (usable, manager) {

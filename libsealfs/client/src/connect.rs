@@ -95,6 +95,8 @@ pub(crate) enum Unreachable {
     Refused,
     /// Another shard answers at that address: the ring is out of date.
     Moved,
+    /// The volume was deleted.
+    NoVolume,
 }
 
 impl Connections {
@@ -297,6 +299,7 @@ fn refusal(body: &[u8]) -> Unreachable {
             errno: e.errno,
             text: e.text,
         }),
+        Ok(e) if e.errno == sealfs_protocol::Errno::ENODEV => Unreachable::NoVolume,
         _ => Unreachable::Refused,
     }
 }

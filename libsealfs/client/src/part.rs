@@ -188,6 +188,7 @@ impl From<Unreachable> for Why {
             Unreachable::Away(_) => Why::Away,
             Unreachable::Moved => Why::Moved,
             // It answers and will not have us: nothing that a program could do about it.
+            Unreachable::NoVolume => Why::Errno(Errno::ESTALE),
             Unreachable::Refused => Why::Errno(Errno::EIO),
         }
     }

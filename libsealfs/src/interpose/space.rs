@@ -170,6 +170,7 @@ struct StatfsAbi {
 const _: () = assert!(size_of::<StatfsAbi>() == size_of::<libc::statfs>());
 
 fn volume_space(client: &sealfs_client::Client) -> Result<StatfsAbi, Errno> {
+    const ST_RDONLY: i64 = 1;
     const ST_VALID: i64 = 0x20;
     let space = client.statfs()?;
     let device = super::stat::device();
@@ -184,7 +185,11 @@ fn volume_space(client: &sealfs_client::Client) -> Result<StatfsAbi, Errno> {
         id: [device as i32, (device >> 32) as i32],
         name_max: NAME_MAX_BYTES as i64,
         fragment_bytes: space.block_bytes as i64,
-        flags: ST_VALID,
+        flags: if space.read_only {
+            ST_VALID | ST_RDONLY
+        } else {
+            ST_VALID
+        },
         spare: [0; 4],
     })
 }

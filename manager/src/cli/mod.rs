@@ -23,6 +23,7 @@ mod programs;
 mod run;
 mod signals;
 mod units;
+mod volume;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -76,8 +77,8 @@ enum Verb {
     Dev(dev::Dev),
     /// Show the cluster: manager, servers, volumes
     Status(cluster::StatusArgs),
-    /// Create, list and delete volumes
-    Volume(cluster::VolumeArgs),
+    /// Create, list, change and delete volumes
+    Volume(volume::VolumeArgs),
     /// List servers
     Server(cluster::ServerArgs),
     /// Run a program that sees a volume of a cluster
@@ -112,7 +113,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.verb {
         Verb::Dev(args) => dev::run(args),
         Verb::Status(args) => cluster::status(args),
-        Verb::Volume(args) => cluster::volume(args),
+        Verb::Volume(args) => volume::run(args),
         Verb::Server(args) => cluster::server(args),
         Verb::Run(args) => run::run(args),
         Verb::Ls(args) => files::list::ls(&args),

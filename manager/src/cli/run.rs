@@ -55,12 +55,14 @@ pub fn run(args: Run) -> Result<u8, Fail> {
     launch(&args.command, &environment, &mount, Caught::install()?)
 }
 
-/// The volume asked for, or the only one.
+/// The volume asked for, or the only one, as programs are told of it.
 pub fn choose_volume(state: &ClusterState, asked: Option<String>) -> Result<String, Fail> {
     let names: Vec<&str> = state.volumes.iter().map(|v| v.name.as_str()).collect();
-    match asked {
-        Some(name) if names.contains(&name.as_str()) => Ok(name),
-        Some(name) => Err(format!(
+    if let Some(volume) = asked.as_deref().and_then(|a| state.volume_called(a)) {
+        return Ok(volume.lasting_name());
+    }
+    match (asked, state.volumes.as_slice()) {
+        (Some(name), _) => Err(format!(
             "volume {name}: does not exist: create it with `sealfs volume create {name}`{}",
             if names.is_empty() {
                 String::new()
@@ -69,11 +71,11 @@ pub fn choose_volume(state: &ClusterState, asked: Option<String>) -> Result<Stri
             }
         )
         .into()),
-        None if names.len() == 1 => Ok(names[0].to_owned()),
-        None if names.is_empty() => {
+        (None, [only]) => Ok(only.lasting_name()),
+        (None, []) => {
             Err("the cluster has no volume: create one with `sealfs volume create main`".into())
         }
-        None => Err(format!(
+        (None, _) => Err(format!(
             "which volume? say --volume with one of {}",
             names.join(", ")
         )

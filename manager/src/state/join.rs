@@ -8,11 +8,11 @@ use super::{
     ADDRESS_MAX_BYTES, ADDRESSES_MAX, Applied, Durable, MEMBERS_MAX, Member, PeerId, Registry,
 };
 use crate::names::check_name;
-use sealfs_protocol::manager::{ManagerReply, SERVER_SILENT_MS, Usage};
+use sealfs_protocol::manager::{ManagerReply, SERVER_SILENT_MS, Usage, VolumeUse};
 use sealfs_protocol::{ClusterId, ShardId};
 
 /// What is known of a member's process since this manager started.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Live {
     pub heard_ms: u64,
     pub peer: PeerId,
@@ -20,6 +20,9 @@ pub(super) struct Live {
     /// Heartbeats that came over `peer`.
     pub beats: u32,
     pub usage: Usage,
+    pub volumes: Vec<VolumeUse>,
+    /// Version of the state that it works by.
+    pub known: u64,
 }
 
 impl Live {
@@ -41,6 +44,7 @@ pub(super) struct Beat {
     pub addresses: Vec<String>,
     pub weight: u32,
     pub usage: Usage,
+    pub volumes: Vec<VolumeUse>,
     pub known: u64,
 }
 
@@ -79,6 +83,8 @@ impl Registry {
                 peer,
                 connected: true,
                 usage: beat.usage,
+                volumes: beat.volumes,
+                known: beat.known,
             },
         );
         Ok(Applied { reply, next })

@@ -109,7 +109,12 @@ impl<W: World> Core<W> {
             _ => self.cluster.version == 0,
         };
         if unknown {
-            if self.now.mono_ns >= until_ns {
+            let volume = match &hello.who {
+                Who::Client { volume, .. } => *volume,
+                _ => VolumeId(0),
+            };
+            let deleted = self.cluster.deleted.contains(&volume);
+            if deleted || self.now.mono_ns >= until_ns {
                 let text = "this volume does not exist (or not any more)";
                 return self.refuse_frame(conn, tag, Errno::ENODEV, text);
             }

@@ -240,6 +240,11 @@ impl<W: World> Core<W> {
         }
     }
 
+    /// Version of the published state that this shard works by.
+    pub fn state_version(&self) -> u64 {
+        self.cluster.version
+    }
+
     pub fn incarnation(&self) -> Incarnation {
         self.meta.incarnation()
     }

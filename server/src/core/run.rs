@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use super::slots::Verdict;
-use super::task::{Answer, Job, Task, TaskId, Waiting, Work};
+use super::task::{Answer, Caller, Job, Task, TaskId, Waiting, Work};
 use super::{ConnId, Core, World};
 use crate::ops;
 use sealfs_protocol::Errno;
@@ -166,6 +166,9 @@ impl<W: World> Core<W> {
             let refusal = Refusal::WrongEpoch { ring_version };
             return Some(Early::Answer(OpReply::Refused(refusal)));
         }
+        if self.has_lost_volume(caller) && !matches!(entry.op, Op::Close { .. }) {
+            return Some(Early::Answer(OpReply::Errno(Errno::ESTALE)));
+        }
         if ops::is_walk(&entry.op)
             && let Some(refusal) =
                 self.versions
@@ -174,6 +177,11 @@ impl<W: World> Core<W> {
             return Some(Early::Answer(OpReply::Refused(refusal)));
         }
         failed_before(task, &entry.op).map(Early::Answer)
+    }
+
+    /// The volume that the caller works on was deleted.
+    fn has_lost_volume(&self, caller: &Caller) -> bool {
+        caller.volume.0 != 0 && self.cluster.volume(caller.volume).is_none()
     }
 
     /// The answer of an operation that was executed before, or must not be any more.

@@ -118,6 +118,19 @@ impl Sessions {
         self.connections.remove(&conn);
     }
 
+    /// How many clients of each volume are connected.
+    pub fn clients_by_volume(&self) -> BTreeMap<VolumeId, u32> {
+        let connections = self.connections.values();
+        let clients = connections.filter(|c| matches!(c.who, Who::Client { .. }));
+        let clients: HashSet<(VolumeId, ClientId)> =
+            clients.map(|c| (c.volume, c.client)).collect();
+        let mut count = BTreeMap::new();
+        for (volume, _) in clients {
+            *count.entry(volume).or_default() += 1;
+        }
+        count
+    }
+
     pub fn is_registered(&self, client: ClientId) -> bool {
         self.clients.contains_key(&client)
     }

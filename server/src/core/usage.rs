@@ -10,6 +10,7 @@ use super::{Core, World};
 use crate::meta::db::Db;
 use crate::records::{InodeRecord, Record, partition_of_key};
 use crate::store::{BLOCK_BYTES, ChunkRecord};
+use sealfs_protocol::manager::VolumeUse;
 use sealfs_protocol::usage::Totals;
 use sealfs_protocol::{PartitionId, VolumeId};
 
@@ -17,6 +18,20 @@ use sealfs_protocol::{PartitionId, VolumeId};
 pub type ByPartition = BTreeMap<(PartitionId, VolumeId), Totals>;
 
 impl<W: World> Core<W> {
+    /// What this shard has of each volume, and how many clients of it are connected.
+    pub fn volume_uses(&self) -> Vec<VolumeUse> {
+        let mut uses: BTreeMap<VolumeId, VolumeUse> = BTreeMap::new();
+        for (volume, used) in self.meta.usages() {
+            uses.entry(volume).or_default().used = used;
+        }
+        for (volume, clients) in self.sessions.clients_by_volume() {
+            uses.entry(volume).or_default().clients = clients;
+        }
+        let named = uses.into_iter();
+        let named = named.map(|(volume, share)| VolumeUse { volume, ..share });
+        named.collect()
+    }
+
     /// The running totals.
     pub fn usage_by_partition(&self) -> ByPartition {
         self.meta.usages_by_partition()

@@ -23,7 +23,7 @@ use sealfs_protocol::attr::Time;
 use sealfs_protocol::manager::Durability;
 use sealfs_protocol::message::Passed;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
-use sealfs_protocol::usage::Charge;
+use sealfs_protocol::usage::{Charge, Totals};
 use sealfs_protocol::{
     Errno, InodeId, OpenId, PartitionId, RenameVersion, SessionId, ShardId, TxnId, VolumeId,
 };
@@ -143,6 +143,15 @@ impl<W: World> View<'_, W> {
 
     pub fn is_mine(&self, partition: PartitionId) -> bool {
         self.cluster.is_mine(partition)
+    }
+
+    /// EROFS if nothing in the volume may change.
+    pub fn check_writable(&self, volume: VolumeId) -> OpResult<()> {
+        let found = self.cluster.volume(volume);
+        if found.is_some_and(|v| v.read_only) {
+            return Err(Errno::EROFS.into());
+        }
+        Ok(())
     }
 
     /// Whether other shards hold locks for this operation.
@@ -549,6 +558,11 @@ impl<W: World> View<'_, W> {
 
     pub fn space(&self) -> crate::store::Space {
         self.meta.store().space()
+    }
+
+    /// What the caller's volume takes on this shard.
+    pub fn used(&self) -> Totals {
+        self.meta.usage(self.caller.volume)
     }
 
     pub fn incarnation(&self) -> sealfs_protocol::Incarnation {

@@ -14,7 +14,7 @@ use crate::records::{
     GenerationRecord, InodeRecord, PartRecord, Record, is_split_part, partition_of_key,
 };
 use crate::store::ChunkRecord;
-use sealfs_protocol::usage::Charge;
+use sealfs_protocol::usage::{Charge, Totals};
 use sealfs_protocol::{InodeId, TxnId, VolumeId};
 
 /// Records looked at in one step.
@@ -62,7 +62,10 @@ impl<W: World> Core<W> {
         }
         if self.wipe.is_none() {
             let deleted = self.cluster.deleted.iter().copied();
-            let volumes: BTreeSet<VolumeId> = deleted.filter(|v| !self.wiped.contains(v)).collect();
+            // A change that another shard had decided on may come after the walk.
+            let left =
+                |v: &VolumeId| !self.wiped.contains(v) || self.meta.usage(*v) != Totals::default();
+            let volumes: BTreeSet<VolumeId> = deleted.filter(left).collect();
             if volumes.is_empty() {
                 return;
             }

@@ -17,7 +17,7 @@ use crossbeam::channel::Receiver;
 use mio::{Events, Poll, Token};
 use sealfs_protocol::ShardId;
 use sealfs_protocol::header::{Header, Kind};
-use sealfs_protocol::manager::{ClusterState, Usage};
+use sealfs_protocol::manager::ClusterState;
 use sealfs_transport::TransportError;
 use sealfs_transport::tcp::pool::Pool;
 use sealfs_transport::tcp::server::{Listener, Outgoing, Received, ServerConnection};
@@ -281,6 +281,9 @@ impl<W: World> Shard<W> {
             self.connections.remove(&token);
         }
         self.core.step(Event::State(state), now, &mut self.actions);
+        let adopted = Note::Adopted(self.core.state_version());
+        // If it is lost, the manager sends the state once more.
+        let _ = self.notes.try_send(adopted);
     }
 
     /// Connections whose frames were held back by credits, or by replies not yet sent.
@@ -315,8 +318,8 @@ impl<W: World> Shard<W> {
         self.connect_peers(now);
         if now.mono_ns - self.reported_ns > USAGE_EVERY_NS {
             self.reported_ns = now.mono_ns;
-            let usage: Usage = self.core.usage();
-            let _ = self.notes.try_send(Note::Usage(usage));
+            let note = Note::Usage(self.core.usage(), self.core.volume_uses());
+            let _ = self.notes.try_send(note);
         }
     }
 

@@ -23,6 +23,7 @@ pub fn append<V: World>(v: &mut View<V>, ino: InodeId, len: u32) -> OpResult<OpR
     }
     v.hold(Db::Ino, key::ino(ino.partition(), ino))?;
     let mut record = data::regular(v, ino)?;
+    v.check_writable(record.volume)?;
     let offset = record.size_bytes;
     let end = offset
         .checked_add(u64::from(len))

@@ -29,6 +29,7 @@ pub fn access<V: World>(v: &mut View<V>, at: &At, follow: bool, mode: u32) -> Op
         return Err(Errno::EINVAL.into());
     }
     let found = lookup::walk(v, at, follow)?;
+    permission::check_volume(v, &found.record, mode)?;
     permission::check(&found.record, &v.caller.credentials, mode)?;
     Ok(OpReply::Attr(found.record.attr(found.ino, 0)))
 }
@@ -37,6 +38,9 @@ pub fn set<V: World>(v: &mut View<V>, at: &At, follow: bool, set: &SetAttr) -> O
     let mut found = lookup::walk(v, at, follow)?;
     let record = &mut found.record;
     let before = (record.mode, record.uid, record.gid);
+    if set.size_bytes.is_none() {
+        v.check_writable(record.volume)?;
+    }
     if let Some(size) = set.size_bytes {
         check_truncate(v, record, size, set.by_handle)?;
         let touched = set.by_handle || record.size_bytes != size;
@@ -79,6 +83,7 @@ fn check_truncate<V: World>(
     if !record.is_regular() {
         return Err(Errno::EINVAL.into());
     }
+    v.check_writable(record.volume)?;
     if !by_handle {
         permission::check(record, &v.caller.credentials, W)?;
     }

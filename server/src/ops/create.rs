@@ -86,6 +86,7 @@ fn free_name<'p, W: World>(
     if parent.slash && !directory {
         return Err(Errno::ENOENT.into());
     }
+    v.check_writable(parent.dir.record.volume)?;
     check_create(v, &parent.dir.record)?;
     Ok(name)
 }

@@ -86,6 +86,9 @@ pub fn read<V: World>(v: &mut View<V>, want: Bytes) -> OpResult<OpReply> {
 
 /// The relatime rule of mount(8).
 pub fn is_atime_due<V: World>(record: &InodeRecord, v: &View<V>) -> bool {
+    if v.check_writable(record.volume).is_err() {
+        return false;
+    }
     let old = record.atime.seconds + ATIME_STALE_S <= v.time().seconds;
     record.atime <= record.mtime || record.atime <= record.ctime || old
 }
@@ -142,6 +145,7 @@ pub fn write<V: World>(v: &mut View<V>, want: Bytes) -> OpResult<OpReply> {
         return Ok(written(v, u64::from(want.offset), 0));
     }
     let mut record = regular(v, want.ino)?;
+    v.check_writable(record.volume)?;
     check_generation(want.ino, &record, want.generation)?;
     let end = u64::from(want.offset) + u64::from(want.len);
     if end > record.layout.chunk_size_bytes() {
@@ -228,6 +232,7 @@ pub fn write_slot<V: World>(
     data: &[u8],
 ) -> OpResult<()> {
     let partition = v.partition;
+    v.check_writable(volume)?;
     chunks::check_generation(v, partition, want.ino, want.generation)?;
     let old = v.chunk(partition, want.ino, want.chunk)?;
     let how = v.write_as(volume, want.generation);
@@ -244,6 +249,7 @@ pub fn publish<V: World>(
     generation: TruncateGeneration,
 ) -> OpResult<OpReply> {
     let mut record = regular(v, ino)?;
+    v.check_writable(record.volume)?;
     check_generation(ino, &record, generation)?;
     if size_at_least > FILE_SIZE_MAX_BYTES {
         return Err(Errno::EFBIG.into());

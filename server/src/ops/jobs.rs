@@ -106,6 +106,15 @@ pub fn serve<V: World>(v: &mut View<V>, request: &PeerRequest) -> OpResult<PeerR
             ring_version: v.cluster.ring_version(),
         });
     }
+    let volume = match request {
+        PeerRequest::Truncate { volume, .. }
+        | PeerRequest::Punch { volume, .. }
+        | PeerRequest::WriteSpan { volume, .. } => Some(*volume),
+        _ => None,
+    };
+    if volume.is_some_and(|id| v.cluster.volume(id).is_none()) {
+        return Err(Errno::ESTALE.into());
+    }
     v.partition = partition;
     let more = match request {
         PeerRequest::Truncate {

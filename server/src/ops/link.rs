@@ -26,6 +26,7 @@ pub fn link<W: World>(
     if parent.slash {
         return Err(Errno::ENOENT.into());
     }
+    v.check_writable(parent.dir.record.volume)?;
     if record.volume != parent.dir.record.volume {
         return Err(Errno::EXDEV.into());
     }

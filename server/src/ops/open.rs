@@ -129,6 +129,7 @@ fn create_file<V: World>(
     name: &[u8],
     call: &Request,
 ) -> OpResult<OpReply> {
+    v.check_writable(parent.dir.record.volume)?;
     check_create(v, &parent.dir.record)?;
     let mode = S_IFREG | call.mode & 0o7777;
     let record = new_inode(v, &parent.dir.record, mode, 0, Body::Inline(Vec::new()));
@@ -147,6 +148,7 @@ fn open_existing<V: World>(v: &mut View<V>, found: Found, call: &Request) -> OpR
     if found.record.is_dir() && mask & W != 0 {
         return Err(Errno::EISDIR.into());
     }
+    permission::check_volume(v, &found.record, mask)?;
     permission::check(&found.record, who, mask)?;
     if call.has(O_NOATIME) && !permission::owns(who, &found.record) {
         return Err(Errno::EPERM.into());
@@ -183,6 +185,7 @@ fn temporary<V: World>(v: &mut View<V>, at: &At, call: &Request) -> OpResult<OpR
     if !dir.record.is_dir() {
         return Err(Errno::ENOTDIR.into());
     }
+    v.check_writable(dir.record.volume)?;
     permission::check(&dir.record, &v.caller.credentials, W | X)?;
     if dir.record.nlink == 0 {
         return Err(Errno::ENOENT.into());

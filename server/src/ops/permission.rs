@@ -1,6 +1,7 @@
 //! Who may do what: the kernel's rules (path_resolution(7), capabilities(7)), root having
 //! CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN and CAP_FSETID.
 
+use crate::core::{OpResult, View, World};
 use crate::records::InodeRecord;
 use sealfs_protocol::Errno;
 use sealfs_protocol::message::Credentials;
@@ -45,6 +46,17 @@ pub fn check(inode: &InodeRecord, who: &Credentials, mask: u32) -> Result<(), Er
     } else {
         Err(Errno::EACCES)
     }
+}
+
+/// Nothing but what is no file of the volume's own (a FIFO, a socket, a device) may be written while
+/// the volume is read-only; asked before the inode's own permissions, as sb_permission() of the
+/// kernel is.
+pub fn check_volume<V: World>(v: &View<V>, inode: &InodeRecord, mask: u32) -> OpResult<()> {
+    let stored = inode.is_regular() || inode.is_dir() || inode.is_symlink();
+    if mask & W != 0 && stored {
+        v.check_writable(inode.volume)?;
+    }
+    Ok(())
 }
 
 /// The sticky rule: in such a directory only the owner of the entry, of the directory, or root

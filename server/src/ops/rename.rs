@@ -107,6 +107,7 @@ fn parse<'p, V: World>(
         }
         .into());
     };
+    v.check_writable(from.dir.record.volume)?;
     Ok(Call {
         from,
         to,

@@ -30,6 +30,7 @@ pub fn allocate<V: World>(
     }
     v.hold(Db::Ino, key::ino(ino.partition(), ino))?;
     let mut record = data::regular(v, ino)?;
+    v.check_writable(record.volume)?;
     let end = offset
         .checked_add(len)
         .filter(|end| *end <= FILE_SIZE_MAX_BYTES)

@@ -36,6 +36,7 @@ pub fn unlink<W: World>(v: &mut View<W>, at: &At) -> OpResult<OpReply> {
     let Last::Name(name) = parent.last else {
         return Err(Errno::EISDIR.into());
     };
+    v.check_writable(parent.dir.record.volume)?;
     let found = parent.dir.dentry(v, name)?.ok_or(Errno::ENOENT)?;
     if parent.slash {
         let directory = found.kind == S_IFDIR;
@@ -62,6 +63,7 @@ pub fn remove_dir<W: World>(v: &mut View<W>, at: &At) -> OpResult<OpReply> {
         Last::DotDot => return Err(Errno::ENOTEMPTY.into()),
         Last::Base => return Err(Errno::EBUSY.into()),
     };
+    v.check_writable(parent.dir.record.volume)?;
     let found = parent.dir.dentry(v, name)?.ok_or(Errno::ENOENT)?;
     let victim = v.inode_named(found.ino)?;
     check_delete(v, &parent.dir.record, &victim, true)?;

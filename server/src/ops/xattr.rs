@@ -70,6 +70,7 @@ pub fn set<V: World>(
     }
     check_name(name)?;
     let mut found = lookup::walk(v, at, follow)?;
+    v.check_writable(found.record.volume)?;
     check_access(v, &found, W)?;
     let partition = found.ino.partition();
     let key = key::xattr(partition, found.ino, name);
@@ -104,6 +105,7 @@ pub fn list<V: World>(v: &mut View<V>, at: &At, follow: bool) -> OpResult<OpRepl
 pub fn remove<V: World>(v: &mut View<V>, at: &At, follow: bool, name: &[u8]) -> OpResult<OpReply> {
     check_name(name)?;
     let mut found = lookup::walk(v, at, follow)?;
+    v.check_writable(found.record.volume)?;
     check_access(v, &found, W)?;
     let partition = found.ino.partition();
     let key = key::xattr(partition, found.ino, name);

@@ -150,6 +150,7 @@ impl Cluster {
             root_mode: 0o777,
             quota_bytes: 0,
             quota_inodes: 0,
+            read_only: false,
         };
         let made = cluster.ask(&ManagerRequest::CreateVolume { volume });
         assert!(matches!(made, ManagerReply::Volume(_)), "{made:?}");

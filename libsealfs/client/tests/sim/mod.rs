@@ -100,6 +100,7 @@ pub fn state(ring: Ring) -> ClusterState {
             root_mode: 0o755,
             quota_bytes: 0,
             quota_inodes: 0,
+            read_only: false,
         }],
         deleted: vec![],
     }

@@ -7,7 +7,9 @@ mod run;
 mod status;
 mod up;
 
+use super::cluster::ManagerArg;
 use super::environment::Environment;
+use super::node::NodePlace;
 use super::process::parse_signal;
 use super::signals::Caught;
 use super::{Fail, keeper, mount, print};
@@ -16,6 +18,7 @@ use daemon::{Daemon, STOP_PATIENCE};
 pub use plan::DurabilityArg;
 use plan::{Plan, State, UpOptions};
 use rustix::process::Signal;
+use sealfs_protocol::manager::Volume;
 use std::fs;
 use std::path::PathBuf;
 
@@ -181,13 +184,26 @@ fn up_verb(options: &UpOptions) -> Result<u8, Fail> {
 fn env_verb(state: &StateArg, prefix: bool) -> Result<u8, Fail> {
     let (state, plan) = State::open(&State::locate(state.state.as_deref())?)?;
     mount::check(&plan.mount)?;
-    let environment = Environment::new(&state.manager_url()?, &plan.volume, &plan.mount)?;
+    let manager = state.manager_url()?;
+    let volume = lasting_volume(&manager, &plan.volume);
+    let environment = Environment::new(&manager, &volume, &plan.mount)?;
     print(&if prefix {
         environment.prefix()
     } else {
         environment.exports()
     })?;
     Ok(0)
+}
+
+/// The volume as programs are told of it, by the manager or as last known on this node.
+fn lasting_volume(manager: &str, name: &str) -> String {
+    let arg = ManagerArg {
+        manager: Some(manager.to_owned()),
+    };
+    let last = || NodePlace::find().ok()?.last_state(manager);
+    let state = arg.state().ok().or_else(last);
+    let volume = state.as_ref().and_then(|s| s.volume_called(name));
+    volume.map_or_else(|| name.to_owned(), Volume::lasting_name)
 }
 
 /// The daemon called `name`, or who there is.

@@ -26,7 +26,8 @@ pub fn run(args: Run) -> Result<u8, Fail> {
     keeper::start(&up.manager);
     super::write_pids(&up.state, &up.plan)?;
     let (plan, started) = (up.plan, up.started);
-    let environment = Environment::new(&up.manager, &plan.volume, &plan.mount);
+    let volume = super::lasting_volume(&up.manager, &plan.volume);
+    let environment = Environment::new(&up.manager, &volume, &plan.mount);
     // Other verbs (kill, start, status) may work on the state while the program runs.
     drop(up.state);
     let outcome = environment.and_then(|e| launch(&args.command, &e, &plan.mount, caught));

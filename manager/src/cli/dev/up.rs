@@ -283,6 +283,7 @@ fn create_volume(manager: &str, plan: &Plan) -> Result<(), Fail> {
         root_mode: 0o755,
         quota_bytes: 0,
         quota_inodes: 0,
+        read_only: false,
     };
     match ask(manager, &ManagerRequest::CreateVolume { volume })? {
         ManagerReply::Refused(why) => Err(why.into()),

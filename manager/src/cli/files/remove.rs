@@ -3,7 +3,7 @@
 use super::remote::{Remote, join};
 use super::{Links, Where, for_each};
 use crate::cli::Fail;
-use crate::cli::cluster::parse_mode;
+use crate::cli::volume::parse_mode;
 use clap::Args;
 use std::ffi::OsString;
 

@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# Volumes under real programs: what they take, renaming, read-only, deletion.
+# Needs SEALFS_BIN, SEALFS_STATE, SEALFS_WRAP and SEALFS_ROOT of an embedded cluster. VOLUMES_ONLY=REGEX picks.
+set -uo pipefail
+: "${SEALFS_STATE:?}" "${SEALFS_ROOT:?}"
+sealfs=$(realpath "${SEALFS_BIN:?}")
+value() { grep -o "$1=[^ ]*" <<<"${SEALFS_WRAP:?}" | cut -d= -f2-; }
+mount=$(value SEALFS_MOUNT)
+SEALFS_MANAGER=$(value SEALFS_MANAGER)
+export SEALFS_MANAGER
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+passed=0 failed=0
+# t NAME LIMIT: runs the function of that name in a subshell; it fails by `die WHY` or by its status.
+t() {
+    [[ $1 =~ ${VOLUMES_ONLY:-.} ]] || return 0
+    if why=$(export -f "$1" && timeout -k 5 "$2" bash -euo pipefail -c "$1" 2>&1); then
+        echo "ok   $1"
+        passed=$((passed + 1))
+    else
+        echo "FAIL $1 (status $?): $(tail -n 3 <<<"$why" | cut -c1-300)"
+        failed=$((failed + 1))
+    fi
+    for v in $("$sealfs" volume list | awk 'NR > 1 && $1 ~ /^vt-/ { print $1 }'); do
+        "$sealfs" volume delete "$v" --force
+    done
+}
+die() { echo "$*" >&2; exit 1; }
+in_volume() { # in_volume VOLUME COMMAND...
+    local v=$1
+    shift
+    "$sealfs" run --volume "$v" --mount "$mount" -- "$@"
+}
+fact() { # fact VOLUME FIELD: of `volume list`
+    "$sealfs" volume list --json |
+        python3 -c 'import json, sys; print(next(v for v in json.load(sys.stdin) if v["name"] == sys.argv[1])[sys.argv[2]])' "$1" "$2"
+}
+stored() { # bytes used on all servers
+    "$sealfs" server list --json | python3 -c 'import json, sys; print(sum(s["used_bytes"] for s in json.load(sys.stdin)))'
+}
+soon() { # soon COMMAND...: it succeeds within 10 s
+    for _ in $(seq 100); do
+        ! "$@" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    die "not within 10 s: $*"
+}
+is() { [ "$("${@:2}")" = "$1" ]; } # is VALUE COMMAND...
+at_least() { [ "$("${@:2}")" -ge "$1" ]; }
+at_most() { [ "$("${@:2}")" -le "$1" ]; }
+fails_with() { # fails_with TEXT COMMAND...
+    local text=$1 out
+    shift
+    ! out=$(LC_ALL=C "$@" 2>&1) || die "$*: succeeded"
+    [[ $out == *"$text"* ]] || die "$*: $out"
+}
+export sealfs mount scratch SEALFS_STATE SEALFS_ROOT SEALFS_WRAP
+export -f die in_volume fact stored soon is at_least at_most fails_with value
+
+usage-is-what-du-says() {
+    "$sealfs" volume create vt-use
+    soon is 1 fact vt-use inodes
+    in_volume vt-use bash -c "cd $mount && mkdir -p a/b && for i in 1 2 3 4; do echo x > a/small\$i; done &&
+        head -c 5000000 /dev/zero > a/b/big && ln -s big a/b/link && ln a/b/big a/second && mkfifo a/pipe"
+    want=$(in_volume vt-use du -s --block-size=1 "$mount" | cut -f1)
+    soon is "$want" fact vt-use used_bytes
+    soon is 10 fact vt-use inodes
+    in_volume vt-use bash -c "rm -r $mount/a"
+    soon is 1 fact vt-use inodes
+    soon is 4096 fact vt-use used_bytes
+}
+a-renamed-volume-goes-on() {
+    "$sealfs" volume create vt-old
+    in_volume vt-old bash -c "exec 3> $mount/f; echo one >&3; '$sealfs' volume rename vt-old vt-new >&2; echo two >&3
+        cat $mount/f && ls $mount" > "$scratch/out"
+    [ "$(tr '\n' ' ' < "$scratch/out")" = 'one two f ' ] || die "$(cat "$scratch/out")"
+    in_volume vt-new cat "$mount/f" | grep -qx one
+    fails_with vt-old in_volume vt-old true
+}
+read-only-at-once-and-back() {
+    "$sealfs" volume create vt-ro --mode 1777
+    in_volume vt-ro python3 - "$mount" "$sealfs" <<'PY'
+import errno, os, subprocess, sys
+root, sealfs = sys.argv[1:]
+def switch(how):
+    subprocess.run([sealfs, "volume", "set", "vt-ro", how], check=True)
+def name(f):
+    try:
+        f()
+        return "no error"
+    except OSError as e:
+        return errno.errorcode[e.errno]
+f = os.open(root + "/f", os.O_RDWR | os.O_CREAT)
+os.write(f, b"before")
+switch("--read-only")
+import time
+until = time.monotonic() + 5
+while name(lambda: os.write(f, b"x")) == "no error" and time.monotonic() < until:
+    pass
+calls = {
+    "write": lambda: os.write(f, b"x"),
+    "create": lambda: os.open(root + "/new", os.O_WRONLY | os.O_CREAT),
+    "open": lambda: os.open(root + "/f", os.O_WRONLY),
+    "mkdir": lambda: os.mkdir(root + "/d"),
+    "unlink": lambda: os.unlink(root + "/f"),
+    "rename": lambda: os.rename(root + "/f", root + "/g"),
+    "chmod": lambda: os.chmod(root + "/f", 0o600),
+    "utime": lambda: os.utime(root + "/f"),
+    "truncate": lambda: os.truncate(root + "/f", 1),
+    "setxattr": lambda: os.setxattr(root + "/f", "user.a", b"v"),
+}
+got = {call: name(f) for call, f in calls.items()}
+assert set(got.values()) == {"EROFS"}, got
+assert not os.access(root + "/f", os.W_OK) and os.access(root + "/f", os.R_OK)
+assert os.statvfs(root).f_flag & os.ST_RDONLY
+assert open(root + "/f").read().startswith("before")
+switch("--read-write")
+while name(lambda: os.mkdir(root + "/d")) == "EROFS" and time.monotonic() < until:
+    pass
+os.write(f, b"after")
+assert not os.statvfs(root).f_flag & os.ST_RDONLY
+PY
+}
+deletion-waits-for-nobody-and-gives-space-back() {
+    sync
+    before=$(stored)
+    "$sealfs" volume create vt-del
+    in_volume vt-del bash -c "head -c 60000000 /dev/urandom > $mount/f && sync"
+    soon at_least $((before + 60000000)) stored
+    mkfifo "$scratch/go"
+    in_volume vt-del bash -c "exec 3< $mount/f; read -r < '$scratch/go'; LC_ALL=C cat <&3 > /dev/null" 2> "$scratch/err" &
+    soon is 1 fact vt-del clients
+    fails_with 'in use' "$sealfs" volume delete vt-del
+    "$sealfs" volume delete vt-del --force
+    echo > "$scratch/go"
+    ! wait $! || die 'the program read a deleted volume'
+    grep -qE 'Stale file handle|No such file' "$scratch/err" || die "$(cat "$scratch/err")"
+    soon at_most $((before + 1000000)) stored
+}
+
+t usage-is-what-du-says 60
+t a-renamed-volume-goes-on 60
+t read-only-at-once-and-back 60
+t deletion-waits-for-nobody-and-gives-space-back 90
+echo "$passed passed, $failed failed"
+[ $failed = 0 ] && [ $passed -gt 0 ]
