@@ -30,10 +30,13 @@ pub struct Effect {
 
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub enum PeerRequest {
-    /// Lock `keys` exclusively and read them; mint an inode in each partition of `allocate`.
+    /// Lock `keys` exclusively and read them; mint an inode in each partition of `allocate`. Unless
+    /// it is the `first` for its transaction here, a shard that knows nothing of the transaction
+    /// refuses: it has restarted, and what was read before is locked no more.
     Read {
         txn: TxnId,
         age: u64,
+        first: bool,
         keys: Vec<Key>,
         allocate: Vec<PartitionId>,
     },
@@ -112,6 +115,18 @@ pub struct PartCounts {
     /// The latest.
     pub mtime: Time,
     pub ctime: Time,
+}
+
+impl PeerRequest {
+    /// The volume of the file whose bytes this changes.
+    pub fn writes_to(&self) -> Option<VolumeId> {
+        match self {
+            PeerRequest::Truncate { volume, .. }
+            | PeerRequest::Punch { volume, .. }
+            | PeerRequest::WriteSpan { volume, .. } => Some(*volume),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]

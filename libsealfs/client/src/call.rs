@@ -282,12 +282,14 @@ impl Shared {
             ring,
             credentials: &self.credentials,
         };
-        let greeted = self.connections.open(info, &greeting, deadline)?;
-        if let Some(newer) = greeted.ring {
+        let mut greeted = self.connections.open(info, &greeting, deadline)?;
+        if let Some(newer) = greeted.ring.take() {
             self.cluster.learn_ring(newer);
         }
         if greeted.forgotten {
             self.connections.forgotten.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.connections.must_tell(&greeted) {
             let ours = |f: &FileRef| ring.owner(f.ino.partition()).is_some_and(|o| o.id == shard);
             let open: Vec<FileRef> = self.files.lock().opens().filter(ours).collect();
             let header = Header {
@@ -296,6 +298,7 @@ impl Shared {
                 ..Header::new(Kind::Request)
             };
             greeted.connection.reassert(&open, header, ring, deadline)?;
+            self.connections.told(shard);
         }
         Ok(self.connections.put(greeted.connection))
     }

@@ -21,7 +21,7 @@ use sealfs_transport::sync::Mutex;
 use sealfs_transport::time::Instant;
 use sealfs_transport::url::Url;
 use sealfs_transport::world::World;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Longest wait for a connection and its greeting, in ms; the caller tries again until its own
@@ -53,6 +53,9 @@ pub(crate) struct Connections {
     pub descriptors: Arc<Descriptors>,
     /// Greetings by servers that knew nothing of us: new to us, or restarted.
     pub forgotten: AtomicU64,
+    /// Those of them that were not told yet what is open. A second greeting says that they know us,
+    /// although the first connection may have broken before they were told.
+    untold: Mutex<HashSet<ShardId, FixedState>>,
 }
 
 /// On whose behalf connections are made.
@@ -193,6 +196,21 @@ impl Connections {
             ring: reply.ring,
             forgotten: !reply.known,
         })
+    }
+
+    /// Whether a shard that was greeted must be told what is open.
+    pub fn must_tell(&self, greeted: &Greeted) -> bool {
+        let shard = greeted.connection.shard;
+        let mut untold = self.untold.lock();
+        if greeted.forgotten {
+            untold.insert(shard);
+        }
+        untold.contains(&shard)
+    }
+
+    /// It has been told.
+    pub fn told(&self, shard: ShardId) {
+        self.untold.lock().remove(&shard);
     }
 
     /// Makes a connection the one in use, unless another thread was faster.

@@ -85,7 +85,8 @@ impl<W: World> Core<W> {
 
     fn run_once(&mut self, task: &mut Task, data: &[u8]) -> Outcome {
         let mut unused = Vec::new();
-        let out_before = task.out.len();
+        // What an earlier run of this operation has read is read again.
+        task.out.truncate(task.out_at);
         let (partition, payload) = match &task.work {
             Work::Request(request) => {
                 let entry = request.ops.get(task.index);
@@ -138,7 +139,7 @@ impl<W: World> Core<W> {
             result,
         };
         if outcome.result.is_err() || outcome.changes.again {
-            task.out.truncate(out_before);
+            task.out.truncate(task.out_at);
         }
         outcome
     }
@@ -176,9 +177,6 @@ impl<W: World> Core<W> {
             Halt::Walked(walked) => OpReply::Walked(walked),
         };
         self.release_shared(task);
-        if let OpReply::Errno(_) = reply {
-            self.remember_failure(task, &reply);
-        }
         let answer = match (&task.work, reply) {
             (Work::Peer(_), OpReply::Errno(errno)) => Answer::Peer(PeerReply::Failed(errno)),
             (Work::Peer(_), _) => Answer::Peer(PeerReply::Failed(Errno::ESTALE)),

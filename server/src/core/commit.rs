@@ -2,6 +2,7 @@
 
 use super::attempt::Attempt;
 use super::event::{Action, Halt};
+use super::slots::Verdict;
 use super::task::{Answer, Task, Waiting, Work};
 use super::view::{Bump, Changes, MemoryChange, Value, Write};
 use super::{Core, FlushWait, Job, World};
@@ -41,6 +42,11 @@ impl<W: World> Core<W> {
             if changes.is_empty() {
                 self.release_shared(task);
                 return Attempt::Done(answer);
+            }
+            if !task.memo.notes_reads() {
+                task.memo.takes_time = true;
+                self.abandon(changes);
+                return Attempt::Again;
             }
             return self.prepare(task, answer, changes);
         }
@@ -263,6 +269,10 @@ impl<W: World> Core<W> {
         if caller.client.0 == 0 || !ops::is_mutation(&entry.op) {
             return None;
         }
+        if self.refusal(caller).is_some() {
+            // The client has ended meanwhile, and nobody would remove the record any more.
+            return None;
+        }
         let record = self.slots.with_reply(
             caller.client,
             entry.partition,
@@ -279,11 +289,21 @@ impl<W: World> Core<W> {
         })
     }
 
-    /// A failed operation must not succeed when a copy of its request arrives later.
-    pub(crate) fn remember_failure(&mut self, task: &Task, reply: &OpReply) {
-        if let Some(slot) = self.slot_of(task, reply) {
-            self.slots
-                .set(slot.client, slot.partition, slot.slot, slot.record);
+    /// Every answer of an operation that may change something is remembered, if only here: a copy
+    /// of its request that arrives later must not do what the first one did not, or do it again.
+    /// But for a refusal, after which the client may send the same request again.
+    pub(crate) fn remember(&mut self, task: &Task, reply: &OpReply) {
+        if matches!(reply, OpReply::Refused(_)) {
+            return;
+        }
+        let Some(slot) = self.slot_of(task, reply) else {
+            return;
+        };
+        let index = task.index as u16;
+        let place = (slot.client, slot.partition, slot.slot);
+        let sequence = task.caller.sequence;
+        if self.slots.check(place.0, place.1, place.2, sequence, index) == Verdict::Execute {
+            self.slots.set(place.0, place.1, place.2, slot.record);
         }
     }
 

@@ -36,17 +36,22 @@ impl<W: World> Core<W> {
             Op::Renew { session } => self.renew(*session),
             Op::EndClient { client } => {
                 let who = Ended::Client(*client);
-                self.end(who);
-                OpReply::Done
+                return Some(self.end_for_good(task, who));
             }
             Op::EndSession { session } => {
                 let who = Ended::Session(*session);
-                self.end(who);
-                OpReply::Done
+                return Some(self.end_for_good(task, who));
             }
             _ => return None,
         };
         Some(Attempt::Done(Answer::Op(reply)))
+    }
+
+    /// Who was told of an end forgets it, so that the end must be durable.
+    fn end_for_good(&mut self, task: &mut Task, who: Ended) -> Attempt {
+        self.end(who);
+        let done = Answer::Op(OpReply::Done);
+        self.answer_after_flush(task, self.last_index, done, true)
     }
 
     /// fsync(2): everything appended so far, whoever wrote it.

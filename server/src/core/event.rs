@@ -14,6 +14,25 @@ use sealfs_protocol::{Errno, ShardId};
 pub trait World: 'static {
     type Kv: Kv;
     type Device: BlockDevice;
+
+    /// Whether a shard is to make this mistake. Only the simulator says yes, to see that its checks
+    /// notice; elsewhere the question is a constant and leaves no code.
+    fn plants(_fault: Fault) -> bool {
+        false
+    }
+}
+
+/// A mistake that the simulator can plant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// A participant votes yes and logs nothing.
+    SkipPrepareRecord,
+    /// A request that was executed is executed again.
+    ApplyDuplicate,
+    /// A participant reads the first of several keys without locking it.
+    ForgetKey,
+    /// A participant gives its locks back with its vote.
+    ReleaseEarly,
 }
 
 /// The moment of a step.

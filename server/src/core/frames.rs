@@ -169,7 +169,11 @@ impl<W: World> Core<W> {
         let place = (caller.client, caller.slot, caller.sequence);
         let waiting = self.in_flight.get(&place).copied();
         if let Some(task) = waiting.and_then(|id| self.tasks.get_mut(&id)) {
-            // The same request over another connection: its reply goes there.
+            // The same request over another connection: its reply goes there, unless this is a late
+            // copy from a connection that the client has given up since.
+            if conn < task.caller.conn {
+                return;
+            }
             task.caller.conn = caller.conn;
             task.caller.tag = caller.tag;
             task.caller.deadline_ns = caller.deadline_ns;
@@ -273,7 +277,7 @@ impl<W: World> Core<W> {
         self.versions.current(volume, self.now.mono_ns)
     }
 
-    pub(super) fn reply_peer(&mut self, caller: &Caller, reply: &PeerReply) {
+    pub(super) fn reply_peer(&mut self, caller: &Caller, request: &PeerRequest, reply: &PeerReply) {
         if caller.conn == ConnId::default() {
             return;
         }
@@ -287,6 +291,9 @@ impl<W: World> Core<W> {
             body,
             Vec::new(),
         );
+        if let Some(volume) = request.writes_to() {
+            self.hold_for_flush(volume);
+        }
     }
 
     /// Why a request is refused as a whole, if it is.

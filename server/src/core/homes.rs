@@ -1,16 +1,19 @@
 //! Ends of clients and node sessions: logged by their home, pushed to every shard until
 //! acknowledged, and carried out by each.
 
+use super::attempt::Attempt;
 use super::peers::Purpose;
-use super::task::{Ended, Waiting};
+use super::task::{Answer, Ended, Task, Waiting};
 use super::view::{Value, Write};
 use super::{Core, Job, World};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{Record, SessionRecord};
 use sealfs_protocol::message::OpReply;
-use sealfs_protocol::peer::PeerRequest;
+use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, SessionId, ShardId, TxnId, hash};
 
+/// Pause before a shard looks again whether an ended client's file locks are released, in ns.
+const RELEASE_NS: u64 = 10_000_000;
 /// Slot records removed in one log entry.
 const STEP_SLOTS: usize = 1024;
 
@@ -83,6 +86,25 @@ impl<W: World> Core<W> {
         if self.sessions.acknowledged(who, shard) {
             self.log_home(who, None);
         }
+    }
+
+    /// At another shard than the home. The home forgets whom everybody has acknowledged, so that
+    /// the acknowledgement waits until what is gone is durably gone.
+    pub(crate) fn end_here(&mut self, task: &mut Task, ended: [Option<Ended>; 2]) -> Attempt {
+        let mut holds = false;
+        for who in ended.into_iter().flatten() {
+            self.carry_out_end(who);
+            holds |= match who {
+                Ended::Client(c) => !self.file_locks.inodes_of_client(c).is_empty(),
+                Ended::Session(s) => !self.file_locks.inodes_of_session(s).is_empty(),
+            };
+        }
+        if holds {
+            // The jobs that release them are under way.
+            return self.come_back(task, RELEASE_NS);
+        }
+        let done = Answer::Peer(PeerReply::Acknowledged);
+        self.answer_after_flush(task, self.last_index, done, false)
     }
 
     /// On every shard: what the ended one held here goes.

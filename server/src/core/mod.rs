@@ -32,14 +32,14 @@ mod wipe;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 pub use cluster::Cluster;
-pub use event::{Action, ConnId, Event, Halt, Now, OpResult, World};
+pub use event::{Action, ConnId, Event, Fault, Halt, Now, OpResult, World};
 pub use flock::FileLocks;
 pub use opens::Opens;
 pub use task::{Ended, Job};
 pub use versions::{LEASE_MS as VERSION_LEASE_MS, Versions};
 pub use view::{MemoryChange, View};
 
-use crate::meta::{LogIndex, Meta};
+use crate::meta::{Db, Key, LogIndex, Meta};
 use crate::txn::{Coordinated, Participant, Settled};
 pub(crate) use commit::Next;
 use locks::KeyLocks;
@@ -267,6 +267,14 @@ impl<W: World> Core<W> {
             && self.outstanding.values().all(pushes)
             && self.participants.is_empty()
             && self.coordinated.is_empty()
+    }
+
+    /// All records of a database, for whoever checks a whole store.
+    pub fn records(&self, db: Db) -> Vec<(Key, Vec<u8>)> {
+        let end = Key::from_slice(&[0xff; 3]);
+        self.meta
+            .scan(db, &[], &end, usize::MAX)
+            .unwrap_or_default()
     }
 
     pub fn counters(&self) -> Counters {

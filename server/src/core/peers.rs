@@ -1,7 +1,10 @@
 //! Requests to other shards: numbered, repeated until answered, and brought back to who asked.
 //!
-//! Every such request may be executed twice without harm, so it is simply sent again over a new
-//! connection or when no answer has come for a while.
+//! They are sent again over a new connection, whose Hello shuts the earlier ones, or when no answer
+//! has come for a while. What must stay true: one that is executed twice does no harm. Those that
+//! write bytes do none as long as both copies come before the answer, since nobody else may write
+//! there until then; so they are never sent twice over one connection, where the second copy could
+//! come long after.
 
 use super::event::Action;
 use super::task::{Ended, TaskId, Waiting};
@@ -104,7 +107,8 @@ impl<W: World> Core<W> {
 
     pub(super) fn repeat_overdue(&mut self) {
         let now = self.now.mono_ns;
-        self.repeat(|what| now.saturating_sub(what.sent_ns) >= REPEAT_NS);
+        let overdue = |what: &Outstanding| now.saturating_sub(what.sent_ns) >= REPEAT_NS;
+        self.repeat(|what| overdue(what) && what.request.writes_to().is_none());
     }
 
     pub(super) fn on_peer_reply(&mut self, from: ShardId, tag: u64, body: &[u8]) {

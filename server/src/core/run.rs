@@ -3,7 +3,7 @@
 use super::attempt::Attempt;
 use super::slots::Verdict;
 use super::task::{Answer, Caller, Job, Task, TaskId, Waiting, Work};
-use super::{ConnId, Core, World};
+use super::{ConnId, Core, Fault, World};
 use crate::ops;
 use sealfs_protocol::Errno;
 use sealfs_protocol::message::{Entry, Op, OpReply, Refusal};
@@ -13,7 +13,9 @@ impl<W: World> Core<W> {
     pub(super) fn run_ready(&mut self) {
         loop {
             if let Some(id) = self.ready.pop_front() {
-                if let Some(task) = self.tasks.remove(&id) {
+                if self.tasks.get(&id).is_some_and(|t| self.may_run(t))
+                    && let Some(task) = self.tasks.remove(&id)
+                {
                     self.drive(task, None);
                 }
             } else if let Some(job) = self.jobs.pop_front() {
@@ -21,6 +23,18 @@ impl<W: World> Core<W> {
             } else {
                 return;
             }
+        }
+    }
+
+    /// Whether what a task waits for has come. It may be woken by something that it does not wait
+    /// for any more.
+    fn may_run(&self, task: &Task) -> bool {
+        let answered = task.held.is_some();
+        match task.waiting {
+            Waiting::Peers | Waiting::Votes => answered || task.pending == 0,
+            Waiting::Until(at) => answered || at <= self.now.mono_ns,
+            Waiting::Flush => false,
+            _ => true,
         }
     }
 
@@ -62,9 +76,11 @@ impl<W: World> Core<W> {
                 Some(Answer::Op(reply)) => reply,
                 Some(_) => OpReply::Errno(Errno::EIO),
             };
+            self.remember(task, &reply);
             task.replies.push(reply);
             task.index += 1;
             task.payload_at += bytes;
+            task.out_at = task.out.len();
             self.end_operation(task);
         }
     }
@@ -83,9 +99,11 @@ impl<W: World> Core<W> {
         };
         self.end_operation(task);
         match (&task.work, answer) {
-            (Work::Peer(_), Answer::Peer(reply)) => self.reply_peer(&task.caller, &reply),
-            (Work::Peer(_), Answer::Op(OpReply::Errno(errno))) => {
-                self.reply_peer(&task.caller, &PeerReply::Failed(errno));
+            (Work::Peer(request), Answer::Peer(reply)) => {
+                self.reply_peer(&task.caller, request, &reply);
+            }
+            (Work::Peer(request), Answer::Op(OpReply::Errno(errno))) => {
+                self.reply_peer(&task.caller, request, &PeerReply::Failed(errno));
             }
             (Work::Job(job), Answer::Op(OpReply::Errno(errno))) => {
                 log::warn!("{job:?} failed ({errno}) and is tried again");
@@ -154,6 +172,7 @@ impl<W: World> Core<W> {
         }
         if ops::is_mutation(&entry.op)
             && caller.client.0 != 0
+            && !W::plants(Fault::ApplyDuplicate)
             && let Some(stored) = self.check_slot(task, entry)
         {
             return Some(stored);
@@ -243,10 +262,16 @@ impl<W: World> Core<W> {
     /// A job that failed is kept and tried again later; whoever waits for it goes on waiting.
     fn retry_job(&mut self, task: &mut Task) -> bool {
         const PAUSE_NS: u64 = 1_000_000_000;
-        let at = self.now.mono_ns + PAUSE_NS;
+        self.come_back(task, PAUSE_NS);
+        false
+    }
+
+    /// Parks a task for a time.
+    pub(crate) fn come_back(&mut self, task: &mut Task, pause_ns: u64) -> Attempt {
+        let at = self.now.mono_ns + pause_ns;
         task.waiting = Waiting::Until(at);
         self.timers.insert((at, task.id));
-        false
+        Attempt::Parked
     }
 }
 

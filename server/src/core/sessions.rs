@@ -106,6 +106,12 @@ impl Sessions {
         if gone {
             return None;
         }
+        if let Who::Shard { shard, .. } = &connection.who {
+            // What an earlier connection of it still delivers is late: it was sent again, or given
+            // up, and may undo what others have done since.
+            let earlier = |who: &Who| matches!(who, Who::Shard { shard: s, .. } if s == shard);
+            self.connections.retain(|_, other| !earlier(&other.who));
+        }
         let known = match &connection.who {
             Who::Client { .. } => self.clients.insert(client, session).is_some(),
             _ => false,

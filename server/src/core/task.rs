@@ -80,12 +80,20 @@ pub struct Memo {
     allocated: Vec<InodeId>,
     answers: Vec<(ShardId, PeerRequest, PeerReply)>,
     pub stage: u64,
+    /// It will take its time although no other shard holds locks for it: what it reads here is to
+    /// be locked as well.
+    pub takes_time: bool,
 }
 
 impl Memo {
     /// Whether other shards hold locks for this operation.
     pub fn is_shared(&self) -> bool {
         !self.values.is_empty() || !self.allocated.is_empty()
+    }
+
+    /// Whether keys of this shard that are read must be locked before the changes take place.
+    pub fn notes_reads(&self) -> bool {
+        self.takes_time || self.is_shared()
     }
 
     pub fn value(&self, db: Db, key: &Key) -> Option<&Option<Vec<u8>>> {
@@ -128,6 +136,7 @@ impl Memo {
         self.forget_shared();
         self.answers.clear();
         self.stage = 0;
+        self.takes_time = false;
     }
 }
 
@@ -188,7 +197,9 @@ pub struct Task {
     /// Position of the current operation.
     pub index: usize,
     pub replies: Vec<OpReply>,
+    /// Bytes that go with the reply, and where those of the current operation begin.
     pub out: Vec<u8>,
+    pub out_at: usize,
     pub passed: Vec<Passed>,
     pub memo: Memo,
     /// Holds keys of this shard, if only locally.
@@ -224,6 +235,7 @@ impl Task {
             index: 0,
             replies: Vec::new(),
             out: Vec::new(),
+            out_at: 0,
             passed: Vec::new(),
             memo: Memo::default(),
             txn: None,

@@ -112,7 +112,7 @@ impl<W: World> Core<W> {
         {
             for what in first.remove() {
                 match what {
-                    FlushWait::Task(id) => self.ready.push_back(id),
+                    FlushWait::Task(id) => self.flushed(id),
                     FlushWait::Action(action) => self.actions.push(*action),
                 }
             }
@@ -132,11 +132,19 @@ impl<W: World> Core<W> {
                     && let Some(task) = self.tasks.get_mut(&id)
                 {
                     task.held = Some(Self::errno_answer(Errno::EIO));
-                    self.ready.push_back(id);
+                    self.flushed(id);
                 }
             }
         }
         self.room_came();
+    }
+
+    /// The flush that a task waits for is over.
+    fn flushed(&mut self, id: TaskId) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.waiting = Waiting::Nothing;
+            self.ready.push_back(id);
+        }
     }
 
     /// Tasks whose caller has given up: what can still be taken back is taken back.

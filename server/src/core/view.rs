@@ -202,7 +202,7 @@ impl<W: World> View<'_, W> {
         if self.locks.blocks_read(db, key, self.txn) {
             return Err(Halt::Key(db, key.clone()));
         }
-        if self.memo.is_shared() {
+        if self.memo.notes_reads() {
             self.changes.reads.push((db, key.clone()));
         }
         match self.meta.get(db, key)? {
@@ -371,7 +371,7 @@ impl<W: World> View<'_, W> {
         if self.locks.blocks_write(db, &key, self.txn) {
             return Err(Halt::Key(db, key));
         }
-        if self.memo.is_shared() {
+        if self.memo.notes_reads() {
             self.changes.reads.push((db, key));
         }
         Ok(())

@@ -147,6 +147,7 @@ impl<W: World> Core<W> {
         let Some(mut task) = self.tasks.remove(&id) else {
             return;
         };
+        task.pending = 0;
         if *reply == PeerReply::Acknowledged {
             self.resume_vote(task);
         } else {
@@ -170,6 +171,7 @@ impl<W: World> Core<W> {
         task.waiting = Waiting::Votes;
         match self.cluster.owner(root.partition()) {
             Some(owner) if owner != self.cluster.shard => {
+                task.pending = 1;
                 self.send_peer(owner, request, &[], Purpose::Before(task.id));
             }
             _ => self.start_local(request, task.id),

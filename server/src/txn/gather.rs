@@ -124,12 +124,14 @@ impl<W: World> Core<W> {
             decided: false,
         });
         for (shard, (keys, allocate)) in reads {
-            if !shared.participants.contains(&shard) {
+            let first = !shared.participants.contains(&shard);
+            if first {
                 shared.participants.push(shard);
             }
             let request = PeerRequest::Read {
                 txn,
                 age: task.age,
+                first,
                 keys,
                 allocate,
             };
@@ -181,9 +183,7 @@ impl<W: World> Core<W> {
         task.pending = 0;
         task.losses = task.losses.saturating_add(1);
         let pause = BACKOFF_NS * u64::from(task.losses) + (task.id % 8) * BACKOFF_NS / 8;
-        let at = self.now.mono_ns + pause;
-        task.waiting = Waiting::Until(at);
-        self.timers.insert((at, task.id));
+        self.come_back(task, pause);
         self.counters.died += 1;
     }
 

@@ -4,7 +4,7 @@ use crate::core::attempt::Attempt;
 use crate::core::locks::Claim;
 use crate::core::peers::Purpose;
 use crate::core::task::{Answer, Ended, Task, Waiting, Work};
-use crate::core::{Core, Value, World, Write};
+use crate::core::{Core, Fault, Value, World, Write};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{Record, TxnRecord, partition_of_key};
 use sealfs_protocol::peer::{Effect, Key as WireKey, PeerReply, PeerRequest};
@@ -44,10 +44,14 @@ impl<W: World> Core<W> {
             PeerRequest::Read {
                 txn,
                 age,
+                first,
                 keys,
                 allocate,
             } => {
                 let (txn, age) = (*txn, *age);
+                if !first && !self.participants.contains_key(&txn) {
+                    return Some(Attempt::Done(Answer::Peer(PeerReply::Die)));
+                }
                 let (keys, allocate) = (keys.clone(), allocate.clone());
                 return Some(self.lock_and_read(task, txn, age, &keys, &allocate));
             }
@@ -76,10 +80,7 @@ impl<W: World> Core<W> {
             }
             PeerRequest::Ended { client, session } => {
                 let ended = [client.map(Ended::Client), session.map(Ended::Session)];
-                for who in ended.into_iter().flatten() {
-                    self.carry_out_end(who);
-                }
-                PeerReply::Acknowledged
+                return Some(self.end_here(task, ended));
             }
             _ => return None,
         };
@@ -125,7 +126,8 @@ impl<W: World> Core<W> {
             heard_ns: 0,
         });
         known.heard_ns = self.now.mono_ns;
-        for (db, key) in &names {
+        let forgotten = usize::from(W::plants(Fault::ForgetKey) && names.len() > 1);
+        for (db, key) in &names[forgotten..] {
             match self.locks.claim(txn, age, *db, key) {
                 Claim::Granted => {}
                 Claim::Die => return Attempt::Done(Answer::Peer(PeerReply::Die)),
@@ -198,7 +200,7 @@ impl<W: World> Core<W> {
             }
             self.locks.prepare(txn, db, &key);
         }
-        if !effects.is_empty() {
+        if !effects.is_empty() && !W::plants(Fault::SkipPrepareRecord) {
             let partition = record_partition(&effects);
             let record = TxnRecord::Prepared {
                 coordinator: task.caller.peer,
@@ -210,6 +212,9 @@ impl<W: World> Core<W> {
             if self.append(&mut vec![write], txn).is_err() {
                 return no;
             }
+        }
+        if W::plants(Fault::ReleaseEarly) {
+            self.release_keys(txn);
         }
         if let Some(known) = self.participants.get_mut(&txn) {
             known.effects = effects;
