@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: build demo test model lint bench clean tools help
+.PHONY: build demo test model sim lint bench clean tools help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -16,6 +16,9 @@ demo: tools build ## real programs on an embedded cluster, compared with a local
 
 test: tools build ## every test; the last line is the total
 	@cargo xtask test
+
+sim: ## the seeded simulator; SEEDS=10000 for a night
+	SEEDS=$(or $(SEEDS),500) cargo test --release -p sealfs-server --test sim seeds -- --nocapture
 
 model: ## the models of transactions and sessions at their larger bounds; takes minutes
 	SEALFS_MODELS_LARGE=1 cargo test --release -p sealfs-server --test models -- --nocapture --test-threads 1

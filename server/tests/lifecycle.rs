@@ -8,7 +8,7 @@ use sealfs_protocol::{
     ClientId, Errno, Incarnation, InodeId, OpenId, PartitionId, SessionId, hash,
 };
 use sealfs_testkit::client::at;
-use sealfs_testkit::cluster::VOLUME;
+use sealfs_testkit::cluster::{Arrival, VOLUME};
 use sealfs_testkit::{Client, Cluster, Random, Settings};
 
 const O_RDWR_CREAT: u32 = 0o102;
@@ -105,8 +105,9 @@ fn cluster_hello(cluster: &mut Cluster, session: SessionId) -> bool {
         credentials: Credentials::default(),
     };
     cluster.connect(end, 0, who);
-    let replies = cluster.take_inbox(end);
-    replies.iter().any(|r| r.header.kind == Kind::Error)
+    cluster.pass(SECOND_NS);
+    let is_error = |a: &Arrival| matches!(a, Arrival::Frame(_, f) if f.header.kind == Kind::Error);
+    cluster.take_inbox(end).iter().any(is_error)
 }
 
 #[test]
@@ -399,7 +400,7 @@ fn frames_of_noise_cost_their_connection_and_nothing_else() {
         let kind = kind[random.below(4) as usize];
         let len = random.below(200) as usize;
         let body: Vec<u8> = (0..len).map(|_| random.number() as u8).collect();
-        cluster.send(0, conn, Header::new(kind), &body, &[]);
+        cluster.send(conn, Header::new(kind), &body, &[]);
         cluster.pass(1_000_000);
     }
     assert!(
@@ -444,7 +445,7 @@ fn flipped_bits_in_real_requests_never_panic() {
             sequence: sealfs_protocol::Sequence(1 + bit as u64),
             ..Header::new(Kind::Request)
         };
-        cluster.send(0, conn, header, &bad, &[]);
+        cluster.send(conn, header, &bad, &[]);
         cluster.pass(300_000);
     }
     assert!(exists(&mut client, &mut cluster, ino));

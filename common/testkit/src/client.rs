@@ -1,22 +1,25 @@
 //! A client as the servers see it: registration, request slots, sequences, walks that lead from one
-//! shard to the next, and the same request again when a shard has restarted.
+//! shard to the next, and the same request again over a new connection when one was lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::{Cluster, VOLUME};
+use crate::cluster::{Arrival, Cluster, VOLUME};
+use crate::net::{Frame, Place};
 use sealfs_protocol::attr::Attr;
-use sealfs_protocol::header::{Header, Kind};
+use sealfs_protocol::header::{FLAG_RETRY, Header, Kind};
 use sealfs_protocol::message::{
-    At, Credentials, Entry, Op, OpReply, Refusal, Reply, Request, Stop, Walked, Who,
+    At, Credentials, Entry, HelloReply, Op, OpReply, Refusal, Reply, Request, Stop, Walked, Who,
 };
 use sealfs_protocol::{
-    ClientId, Errno, InodeId, OpenId, PartitionId, RenameVersion, Sequence, SessionId, codec,
-    dirent, hash,
+    ClientId, Errno, Incarnation, InodeId, OpenId, PartitionId, RenameVersion, Sequence, SessionId,
+    codec, dirent, hash,
 };
 use sealfs_server::core::ConnId;
 
-/// Time after which an unanswered request is sent again, in ns.
-const RETRY_NS: u64 = 50_000_000;
+/// Pause before a broken connection is made anew, in ns.
+const PAUSE_NS: u64 = 5_000_000;
+/// Longer than any run.
+const DEADLINE_MS: u32 = 600_000;
 
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,8 +50,32 @@ struct Pending {
     payload: Vec<u8>,
     sequence: Sequence,
     tag: u64,
-    sent_ns: u64,
     flags: u32,
+    /// Over which connection it is under way.
+    sent_over: Option<ConnId>,
+    /// The outcome of a walk that leads elsewhere is wanted as it is.
+    stays: bool,
+}
+
+/// How far a connection to a shard has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Link {
+    /// Hello is not answered.
+    Greeting(ConnId),
+    /// A server that knew nothing of us is told what is open.
+    Reasserting(ConnId, u64),
+    Ready(ConnId),
+    /// Nothing is tried before, in ns.
+    Pause(u64),
+}
+
+impl Link {
+    fn conn(self) -> Option<ConnId> {
+        match self {
+            Link::Greeting(conn) | Link::Reasserting(conn, _) | Link::Ready(conn) => Some(conn),
+            Link::Pause(_) => None,
+        }
+    }
 }
 
 pub struct Client {
@@ -57,7 +84,7 @@ pub struct Client {
     pub session: SessionId,
     credentials: Credentials,
     /// By position of the shard.
-    conns: BTreeMap<usize, ConnId>,
+    links: BTreeMap<usize, Link>,
     slot: u16,
     next_sequence: u64,
     next_tag: u64,
@@ -67,6 +94,12 @@ pub struct Client {
     seen: RenameVersion,
     /// Claims the version of the last reply, as a client with a cache does.
     caches: bool,
+    /// Told to a server that has restarted.
+    opens: BTreeSet<(InodeId, OpenId)>,
+    /// Shards that knew nothing of us and were not told yet, by position.
+    untold: BTreeSet<usize>,
+    /// Of the shard that sent the last reply.
+    incarnation: Incarnation,
     pending: Option<Pending>,
 }
 
@@ -75,13 +108,14 @@ impl Client {
         Client {
             end: cluster.fresh_end(),
             id: ClientId(id),
-            session: SessionId(id),
+            // Never the same number: both kinds of identity are random in the world.
+            session: SessionId(id | 1 << 64),
             credentials: Credentials {
                 uid,
                 gid: uid,
                 groups: Vec::new(),
             },
-            conns: BTreeMap::new(),
+            links: BTreeMap::new(),
             slot: 0,
             next_sequence: 1,
             next_tag: 1,
@@ -89,6 +123,9 @@ impl Client {
             claimed: RenameVersion(0),
             seen: RenameVersion(0),
             caches: false,
+            opens: BTreeSet::new(),
+            untold: BTreeSet::new(),
+            incarnation: Incarnation(0),
             pending: None,
         }
     }
@@ -97,9 +134,19 @@ impl Client {
         InodeId::root(VOLUME, cluster.ring().partitions())
     }
 
+    /// Where the network knows it.
+    pub fn place(&self) -> Place {
+        Place::Client(self.end)
+    }
+
     /// The version that the last reply carried.
     pub fn version(&self) -> RenameVersion {
         self.seen
+    }
+
+    /// The incarnation of the shard that sent the last reply.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// Behaves like a client that caches directories: claims the version it knows, and asks anew
@@ -119,10 +166,32 @@ impl Client {
         OpenId(self.next_open)
     }
 
+    /// What [`Client::fresh_open`] gave last.
+    pub fn last_open(&self) -> OpenId {
+        OpenId(self.next_open)
+    }
+
+    /// From now on a server that has restarted is told that this is open.
+    pub fn keep_open(&mut self, ino: InodeId, open: OpenId) {
+        self.opens.insert((ino, open));
+    }
+
+    pub fn keep_open_no_more(&mut self, ino: InodeId, open: OpenId) {
+        self.opens.remove(&(ino, open));
+    }
+
     /// Sends an operation; [`Client::poll`] brings the outcome.
     pub fn begin(&mut self, cluster: &mut Cluster, op: Op, payload: &[u8]) {
         let partition = partition_of(&op);
         self.begin_at(cluster, partition, op, payload);
+    }
+
+    /// The same, but a walk that leads to another shard is an outcome.
+    pub fn begin_here(&mut self, cluster: &mut Cluster, op: Op) {
+        self.begin(cluster, op, &[]);
+        if let Some(pending) = &mut self.pending {
+            pending.stays = true;
+        }
     }
 
     pub fn begin_at(
@@ -140,21 +209,25 @@ impl Client {
             payload: payload.to_vec(),
             sequence: Sequence(self.next_sequence),
             tag: self.next_tag,
-            sent_ns: 0,
             flags: 0,
+            sent_over: None,
+            stays: false,
         });
         self.next_sequence += 1;
         self.transmit(cluster);
     }
 
-    fn connection(&mut self, cluster: &mut Cluster, shard: usize) -> ConnId {
-        if let Some(conn) = self.conns.get(&shard).copied()
-            && cluster
-                .core(shard)
-                .is_some_and(|c| c.knows_connection(conn))
-        {
-            return conn;
+    /// The process is killed: its connections close, and it never hears what became of its request.
+    pub fn die(&mut self, cluster: &mut Cluster) {
+        for link in std::mem::take(&mut self.links).into_values() {
+            if let Some(conn) = link.conn() {
+                cluster.cut(conn);
+            }
         }
+        self.pending = None;
+    }
+
+    fn connect(&mut self, cluster: &mut Cluster, shard: usize) {
         let who = Who::Client {
             client: self.id,
             session: self.session,
@@ -163,74 +236,169 @@ impl Client {
             credentials: self.credentials.clone(),
         };
         let conn = cluster.connect(self.end, shard, who);
-        self.conns.insert(shard, conn);
-        conn
+        self.links.insert(shard, Link::Greeting(conn));
     }
 
+    /// Sends the request under way if it is not, as soon as there is a connection.
     fn transmit(&mut self, cluster: &mut Cluster) {
-        let Some(mut pending) = self.pending.take() else {
+        let Some(pending) = &self.pending else {
             return;
         };
-        let shard = cluster.owner(pending.partition);
-        pending.sent_ns = cluster.now().mono_ns;
-        if cluster.is_up(shard) {
-            let conn = self.connection(cluster, shard);
-            let request = Request {
-                ops: vec![Entry {
-                    partition: pending.partition,
-                    epoch: cluster.ring().epoch(pending.partition),
-                    op: pending.op.clone(),
-                }],
-            };
-            let body = codec::encode(&request).expect("a request encodes");
-            let header = Header {
-                client: self.id,
-                slot: self.slot,
-                sequence: pending.sequence,
-                tag: pending.tag,
-                flags: pending.flags,
-                rename_version: self.claimed,
-                ring_version: cluster.ring().version,
-                deadline_ms: 600_000,
-                body_bytes: body.len() as u32,
-                payload_bytes: pending.payload.len() as u32,
-                ..Header::new(Kind::Request)
-            };
-            cluster.send(shard, conn, header, &body, &pending.payload);
+        if pending.sent_over.is_some() {
+            return;
         }
-        self.pending = Some(pending);
+        let shard = cluster.owner(pending.partition);
+        match self.links.get(&shard).copied() {
+            Some(Link::Ready(conn)) => self.send(cluster, conn),
+            Some(Link::Greeting(_) | Link::Reasserting(..)) => {}
+            Some(Link::Pause(until)) if cluster.now().mono_ns < until => {}
+            _ => self.connect(cluster, shard),
+        }
+    }
+
+    fn send(&mut self, cluster: &mut Cluster, conn: ConnId) {
+        let Some(pending) = &mut self.pending else {
+            return;
+        };
+        let request = Request {
+            ops: vec![Entry {
+                partition: pending.partition,
+                epoch: cluster.ring().epoch(pending.partition),
+                op: pending.op.clone(),
+            }],
+        };
+        let body = codec::encode(&request).expect("a request encodes");
+        let header = Header {
+            client: self.id,
+            slot: self.slot,
+            sequence: pending.sequence,
+            tag: pending.tag,
+            flags: pending.flags,
+            rename_version: self.claimed,
+            ring_version: cluster.ring().version,
+            deadline_ms: DEADLINE_MS,
+            body_bytes: body.len() as u32,
+            payload_bytes: pending.payload.len() as u32,
+            ..Header::new(Kind::Request)
+        };
+        pending.sent_over = Some(conn);
+        pending.flags = FLAG_RETRY;
+        cluster.send(conn, header, &body, &pending.payload);
     }
 
     /// The outcome of the request under way, once it is there.
     pub fn poll(&mut self, cluster: &mut Cluster) -> Option<Outcome> {
-        for delivered in cluster.take_inbox(self.end) {
-            if delivered.header.kind == Kind::Error {
-                self.conns.clear();
-            }
-            let Some(pending) = &self.pending else {
-                continue;
-            };
-            if delivered.header.kind != Kind::Reply || delivered.header.tag != pending.tag {
-                continue;
-            }
-            let mut reply: Reply = codec::decode(&delivered.body).expect("a reply parses");
-            self.seen = reply.rename_version;
-            if self.caches {
-                self.claimed = self.seen;
-            }
-            let reply = reply.replies.pop().expect("one reply to one operation");
-            if let Some(outcome) = self.take(cluster, reply, delivered.payload) {
-                return Some(outcome);
+        let mut outcome = None;
+        for arrival in cluster.take_inbox(self.end) {
+            match arrival {
+                Arrival::Lost(conn) => self.lost(cluster, conn),
+                Arrival::Frame(conn, frame) => {
+                    if let Some(found) = self.arrived(cluster, conn, frame) {
+                        outcome = Some(found);
+                    }
+                }
             }
         }
-        let overdue = |p: &Pending| cluster.now().mono_ns - p.sent_ns >= RETRY_NS;
-        if self.pending.as_ref().is_some_and(overdue) {
-            if let Some(pending) = &mut self.pending {
-                pending.flags = sealfs_protocol::header::FLAG_RETRY;
+        self.transmit(cluster);
+        self.keep_known(cluster);
+        outcome
+    }
+
+    /// As a keeper does: a server where something is open is not left alone for long, since it
+    /// waits only so long for what is open to be told after a restart.
+    fn keep_known(&mut self, cluster: &mut Cluster) {
+        let now = cluster.now().mono_ns;
+        let over = |link: &Link| matches!(link, Link::Pause(until) if *until <= now);
+        let lost = self.links.iter().filter(|(_, link)| over(link));
+        let lost: Vec<usize> = lost.map(|(shard, _)| *shard).collect();
+        for shard in lost {
+            let mut opens = self.opens.iter();
+            if opens.any(|(ino, _)| cluster.owner(ino.partition()) == shard) {
+                self.connect(cluster, shard);
             }
-            self.transmit(cluster);
         }
-        None
+    }
+
+    fn lost(&mut self, cluster: &Cluster, conn: ConnId) {
+        let until = cluster.now().mono_ns + PAUSE_NS;
+        for link in self.links.values_mut() {
+            if link.conn() == Some(conn) {
+                *link = Link::Pause(until);
+            }
+        }
+        if let Some(pending) = &mut self.pending
+            && pending.sent_over == Some(conn)
+        {
+            pending.sent_over = None;
+        }
+    }
+
+    fn arrived(&mut self, cluster: &mut Cluster, conn: ConnId, frame: Frame) -> Option<Outcome> {
+        let found = self.links.iter().find(|(_, l)| l.conn() == Some(conn));
+        let (shard, link) = found.map(|(shard, link)| (*shard, *link))?;
+        match (frame.header.kind, link) {
+            (Kind::HelloReply, Link::Greeting(_)) => {
+                let reply: HelloReply = codec::decode(&frame.body).expect("a HelloReply parses");
+                self.greeted(cluster, shard, conn, reply.known);
+                None
+            }
+            (Kind::Reply, Link::Reasserting(_, tag)) if frame.header.tag == tag => {
+                self.untold.remove(&shard);
+                self.links.insert(shard, Link::Ready(conn));
+                None
+            }
+            (Kind::Reply, _) => self.replied(cluster, frame),
+            _ => None,
+        }
+    }
+
+    fn greeted(&mut self, cluster: &mut Cluster, shard: usize, conn: ConnId, known: bool) {
+        let there = |ino: &InodeId| cluster.owner(ino.partition()) == shard;
+        let opens = self.opens.iter().filter(|(ino, _)| there(ino));
+        let ops: Vec<Entry> = opens
+            .map(|(ino, open)| Entry {
+                partition: ino.partition(),
+                epoch: cluster.ring().epoch(ino.partition()),
+                op: Op::Reassert {
+                    ino: *ino,
+                    open: *open,
+                },
+            })
+            .collect();
+        if !known {
+            self.untold.insert(shard);
+        }
+        if !self.untold.contains(&shard) || ops.is_empty() {
+            self.untold.remove(&shard);
+            self.links.insert(shard, Link::Ready(conn));
+            return;
+        }
+        self.next_tag += 1;
+        self.links
+            .insert(shard, Link::Reasserting(conn, self.next_tag));
+        let body = codec::encode(&Request { ops }).expect("a request encodes");
+        let header = Header {
+            client: self.id,
+            tag: self.next_tag,
+            ring_version: cluster.ring().version,
+            body_bytes: body.len() as u32,
+            ..Header::new(Kind::Request)
+        };
+        cluster.send(conn, header, &body, &[]);
+    }
+
+    fn replied(&mut self, cluster: &mut Cluster, frame: Frame) -> Option<Outcome> {
+        if self.pending.as_ref()?.tag != frame.header.tag {
+            return None;
+        }
+        let mut reply: Reply = codec::decode(&frame.body).expect("a reply parses");
+        self.seen = reply.rename_version;
+        self.incarnation = frame.header.incarnation;
+        if self.caches {
+            self.claimed = self.seen;
+        }
+        let reply = reply.replies.pop().expect("one reply to one operation");
+        self.take(cluster, reply, frame.payload)
     }
 
     /// An outcome, or the next request that the reply leads to.
@@ -241,7 +409,7 @@ impl Client {
                 consumed_bytes,
                 base,
                 stop: stop @ (Stop::Elsewhere | Stop::Split { .. }),
-            }) => {
+            }) if !pending.stays => {
                 let mut op = pending.op;
                 let mut partition = base.partition();
                 if let Some(at) = at_of(&mut op) {
@@ -260,11 +428,11 @@ impl Client {
             }
             // Refused means not executed: asked again as a request of its own.
             OpReply::Refused(Refusal::StaleVersion { .. }) if self.caches => {
-                self.begin_at(cluster, pending.partition, pending.op, &pending.payload);
+                self.again(cluster, pending);
                 None
             }
             OpReply::Refused(Refusal::Busy { .. }) => {
-                self.begin_at(cluster, pending.partition, pending.op, &pending.payload);
+                self.again(cluster, pending);
                 None
             }
             _ => Some(Outcome { reply, payload }),
@@ -303,6 +471,20 @@ impl Client {
             }
             hosts.extend(parts);
             position = next;
+        }
+    }
+
+    fn again(&mut self, cluster: &mut Cluster, refused: Pending) {
+        let Pending {
+            partition,
+            op,
+            payload,
+            stays,
+            ..
+        } = refused;
+        self.begin_at(cluster, partition, op, &payload);
+        if let Some(pending) = &mut self.pending {
+            pending.stays = stays;
         }
     }
 

@@ -1,170 +1,125 @@
 //! Shards in one process under a simulated clock and network.
 //!
-//! Every message, flush and commit is an entry of one queue, due at a random moment after it was
-//! sent, so messages overtake each other. A kill drops the shard's memory and all messages to and
-//! from it; its device and index stay, as after `kill -9`.
+//! Everything that takes time is an entry of one queue: frames, flushes, commits, ends of batches,
+//! attempts to connect. A kill drops the shard's memory, a power cut also what its device had not
+//! flushed. The same seed gives the same run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::clock::SimClock;
+use crate::crash::CrashDevice;
+use crate::events::RECONNECT_NS;
+use crate::net::{Frame, Place, SimNet, Way};
 use crate::random::Random;
+use crate::settings::{CLUSTER, SimWorld, volume};
 use sealfs_protocol::header::{Header, Kind};
-use sealfs_protocol::manager::{ClusterState, Durability, Volume};
+use sealfs_protocol::manager::ClusterState;
 use sealfs_protocol::message::{Hello, Who};
 use sealfs_protocol::ring::{Ring, ShardInfo};
-use sealfs_protocol::{ClusterId, Incarnation, RingVersion, ShardId, VolumeId, codec};
-use sealfs_server::core::{Action, ConnId, Core, Event, Now, World};
-use sealfs_server::meta::{CommitDone, FlushDone, Limits, MemoryKv, Meta, Options};
-use sealfs_server::store::MemoryDevice;
+use sealfs_protocol::{Incarnation, PartitionId, RingVersion, ShardId, codec};
+use sealfs_server::core::{Action, ConnId, Core, Event, Now};
+use sealfs_server::meta::{CommitJob, FlushJob, MemoryKv, Meta, Options};
 
-pub const CLUSTER: ClusterId = ClusterId(0x5ea1);
-pub const VOLUME: VolumeId = VolumeId(7);
+pub use crate::settings::{Settings, VOLUME};
 
-/// The simulated world.
-pub struct SimWorld;
-
-impl World for SimWorld {
-    type Kv = MemoryKv;
-    type Device = MemoryDevice;
-}
-
-/// How a cluster is made.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub shards: u32,
-    pub partitions: u16,
-    pub seed: u64,
-    pub durability: Durability,
-    pub device_bytes: usize,
-    /// Longest time that a message takes, in ns.
-    pub delay_max_ns: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            shards: 1,
-            partitions: 64,
-            seed: 1,
-            durability: Durability::Fsync,
-            device_bytes: 64 << 20,
-            delay_max_ns: 200_000,
-        }
-    }
-}
-
-struct Node {
-    id: ShardId,
-    core: Option<Core<SimWorld>>,
-    device: Arc<MemoryDevice>,
-    kv: MemoryKv,
+pub(crate) struct Node {
+    pub id: ShardId,
+    pub core: Option<Core<SimWorld>>,
+    pub device: Arc<CrashDevice>,
+    pub kv: MemoryKv,
     boot: u128,
-    /// Counts lives; messages of an earlier one are dropped.
-    life: u64,
+    /// Counts lives; what belongs to an earlier one is dropped.
+    pub life: u64,
+    pub skew_ns: i64,
+    /// Stopped, as by SIGSTOP, until then.
+    pub stopped_until_ns: u64,
+    /// Connections to the other shards, by position, and whether Hello was answered.
+    pub peers: BTreeMap<usize, (ConnId, bool)>,
+    /// Actions of a batch that is not over.
+    pub batch: Vec<Action<SimWorld>>,
+    pub batch_is_open: bool,
 }
 
-/// A frame on its way.
-struct Frame {
-    header: Header,
-    body: Vec<u8>,
-    payload: Vec<u8>,
+pub(crate) enum What {
+    Arrival(ConnId, Way),
+    Flush(FlushJob<CrashDevice>),
+    Commit(CommitJob<MemoryKv>),
+    EndBatch,
+    /// To another shard, by position.
+    Connect(usize),
 }
 
-enum What {
-    /// To a shard, over a connection there.
-    Request {
-        conn: ConnId,
-        frame: Frame,
-    },
-    /// From a shard to another that had asked.
-    PeerReply {
-        from: ShardId,
-        frame: Frame,
-    },
-    PeerUp(ShardId),
-    Flush(FlushDone),
-    Commit(CommitDone),
+/// `index` and `life` say for whose sake; arrivals are checked by their connection.
+pub(crate) struct Due {
+    pub index: usize,
+    pub life: u64,
+    pub what: What,
 }
 
-struct Message {
-    to: usize,
-    life: u64,
-    what: What,
-}
-
-/// A reply that has reached a client.
+/// What has reached a client.
 #[derive(Debug)]
-pub struct Delivered {
-    pub header: Header,
-    pub body: Vec<u8>,
-    pub payload: Vec<u8>,
-}
-
-/// Whose connection it is.
-#[derive(Clone, Copy)]
-enum End {
-    Client(usize),
-    Shard(usize),
+pub enum Arrival {
+    Frame(ConnId, Frame),
+    /// The connection is no more.
+    Lost(ConnId),
 }
 
 pub struct Cluster {
-    settings: Settings,
-    nodes: Vec<Node>,
-    state: ClusterState,
+    pub(crate) settings: Settings,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) state: ClusterState,
     pub random: Random,
-    now: Now,
-    /// By due time, then by the order of sending.
-    queue: BTreeMap<(u64, u64), Message>,
-    sent: u64,
-    ends: BTreeMap<ConnId, End>,
-    next_conn: u64,
+    pub(crate) clock: SimClock,
+    pub(crate) net: SimNet,
+    /// By due time, then by the order of entering.
+    pub(crate) queue: BTreeMap<(u64, u64), Due>,
+    pub(crate) entered: u64,
+    pub(crate) next_tick_ns: u64,
     next_end: usize,
-    inboxes: BTreeMap<usize, Vec<Delivered>>,
+    pub(crate) inboxes: BTreeMap<usize, Vec<Arrival>>,
 }
-
-/// Interval of ticks while nothing else happens, in ns.
-const TICK_NS: u64 = 20_000_000;
 
 impl Cluster {
     pub fn new(settings: Settings) -> Cluster {
-        let members: Vec<ShardInfo> = (1..=settings.shards)
-            .map(|id| ShardInfo {
-                id: ShardId(id),
-                server: format!("server-{id}"),
-                addresses: Vec::new(),
-                weight: 1,
-            })
-            .collect();
-        let ring = Ring::empty(CLUSTER, settings.partitions).with_members(members);
+        let members = (1..=settings.shards).map(|id| ShardInfo {
+            id: ShardId(id),
+            server: format!("server-{id}"),
+            addresses: Vec::new(),
+            weight: 1,
+        });
+        let ring = Ring::empty(CLUSTER, settings.partitions).with_members(members.collect());
         let state = ClusterState {
             version: 1,
             ring,
             volumes: vec![volume(settings.durability)],
             deleted: Vec::new(),
         };
-        let nodes = (1..=settings.shards)
-            .map(|id| Node {
-                id: ShardId(id),
-                core: None,
-                device: Arc::new(MemoryDevice::new("sim", settings.device_bytes)),
-                kv: MemoryKv::new(),
-                boot: 1,
-                life: 0,
-            })
-            .collect();
+        let mut random = Random::new(settings.seed);
+        let nodes = (1..=settings.shards).map(|id| Node {
+            id: ShardId(id),
+            core: None,
+            device: CrashDevice::new("sim", settings.device_bytes),
+            kv: MemoryKv::new(),
+            boot: 1,
+            life: 0,
+            skew_ns: random.below(2 * settings.skew_max_ns + 1) as i64
+                - settings.skew_max_ns as i64,
+            stopped_until_ns: 0,
+            peers: BTreeMap::new(),
+            batch: Vec::new(),
+            batch_is_open: false,
+        });
         let mut cluster = Cluster {
-            random: Random::new(settings.seed),
+            nodes: nodes.collect(),
             settings,
-            nodes,
             state,
-            now: Now {
-                mono_ns: 1_000_000_000,
-                wall_ns: 1_700_000_000_000_000_000,
-            },
+            random,
+            clock: SimClock::default(),
+            net: SimNet::default(),
             queue: BTreeMap::new(),
-            sent: 0,
-            ends: BTreeMap::new(),
-            next_conn: 1,
+            entered: 0,
+            next_tick_ns: 0,
             next_end: 0,
             inboxes: BTreeMap::new(),
         };
@@ -201,18 +156,21 @@ impl Cluster {
     }
 
     pub fn now(&self) -> Now {
-        self.now
+        self.clock.now()
     }
 
     /// The position of the shard that owns a partition.
-    pub fn owner(&self, partition: sealfs_protocol::PartitionId) -> usize {
+    pub fn owner(&self, partition: PartitionId) -> usize {
         let owner = self.state.ring.owner(partition).map(|s| s.id);
         let found = self.nodes.iter().position(|n| Some(n.id) == owner);
         found.expect("every partition has an owner")
     }
 
+    // ---- lives ---------------------------------------------------------------------------------
+
     /// Starts a shard that is down, on what its device and index hold.
     pub fn start(&mut self, index: usize) {
+        self.trace(|| format!("shard {index} starts"));
         let node = &mut self.nodes[index];
         let options = Options {
             cluster: CLUSTER,
@@ -220,69 +178,56 @@ impl Cluster {
             boot_id: node.boot,
             uuid: u128::from(node.id.0),
             log_bytes: None,
-            limits: Limits::default(),
+            limits: self.settings.limits,
         };
-        let meta = Meta::open(options, node.kv.clone(), Arc::clone(&node.device), None)
-            .expect("the store opens");
+        let device = Arc::clone(&node.device);
+        let meta = Meta::open(options, node.kv.clone(), device, None).expect("the store opens");
         node.core = Some(Core::new(meta, CLUSTER, node.id));
         node.life += 1;
+        node.stopped_until_ns = 0;
         let state = self.state.clone();
         self.step(index, Event::State(state));
         for other in 0..self.nodes.len() {
-            if other != index && self.is_up(other) {
-                self.connect_shards(index, other);
-                self.connect_shards(other, index);
+            if other != index {
+                self.enter(index, 0, What::Connect(other));
             }
         }
     }
 
-    /// As a power cut right after everything on its way to the devices has arrived: the next start
-    /// is a new boot.
+    /// As when the machine loses power: what was not flushed is lost, or some of it is.
     pub fn power_cut(&mut self, index: usize) {
+        self.trace(|| format!("power cut of shard {index}"));
         self.kill(index);
-        self.nodes[index].boot += 1;
+        let node = &mut self.nodes[index];
+        node.boot += 1;
+        node.device.power_cut(&mut self.random);
     }
 
-    /// As `kill -9`.
+    /// As `kill -9`: everything written stays.
     pub fn kill(&mut self, index: usize) {
-        let id = self.nodes[index].id;
-        self.nodes[index].core = None;
-        self.queue.retain(|_, m| {
-            m.to != index && !matches!(&m.what, What::PeerReply { from, .. } if *from == id)
-        });
-        let gone: Vec<ConnId> = self
-            .ends
-            .iter()
-            .filter(|(_, end)| matches!(end, End::Shard(s) if *s == index))
-            .map(|(conn, _)| *conn)
-            .collect();
-        for conn in gone {
-            self.ends.remove(&conn);
-            self.queue
-                .retain(|_, m| !matches!(&m.what, What::Request { conn: c, .. } if *c == conn));
+        self.trace(|| format!("shard {index} is killed"));
+        let node = &mut self.nodes[index];
+        node.core = None;
+        node.peers.clear();
+        node.batch.clear();
+        node.batch_is_open = false;
+        node.life += 1;
+        let now = self.clock.now().mono_ns;
+        for conn in self.net.died(index, now, &mut self.random) {
+            self.arrives(conn, Way::ToServer);
+            self.arrives(conn, Way::ToAsker);
         }
     }
 
-    fn connect_shards(&mut self, from: usize, to: usize) {
-        let conn = self.fresh_conn(End::Shard(from));
-        let who = Who::Shard {
-            shard: self.nodes[from].id,
-            incarnation: Incarnation(1),
-        };
-        let header = Header::new(Kind::Hello);
-        self.send(to, conn, header, &hello(who), &[]);
-        let peer = self.nodes[to].id;
-        self.push(from, What::PeerUp(peer));
+    /// As SIGSTOP and, after `ns`, SIGCONT.
+    pub fn stop_for(&mut self, index: usize, ns: u64) {
+        self.trace(|| format!("shard {index} is stopped for {} us", ns / 1_000));
+        self.nodes[index].stopped_until_ns = self.clock.now().mono_ns + ns;
     }
 
-    fn fresh_conn(&mut self, end: End) -> ConnId {
-        let conn = ConnId(self.next_conn);
-        self.next_conn += 1;
-        self.ends.insert(conn, end);
-        conn
-    }
+    // ---- connections ---------------------------------------------------------------------------
 
-    /// Somebody who can receive replies.
+    /// Somebody who can connect.
     pub fn fresh_end(&mut self) -> usize {
         self.next_end += 1;
         self.next_end
@@ -290,200 +235,63 @@ impl Cluster {
 
     /// A connection of a client to a shard, with its Hello sent.
     pub fn connect(&mut self, end: usize, to: usize, who: Who) -> ConnId {
-        let conn = self.fresh_conn(End::Client(end));
-        let header = Header::new(Kind::Hello);
-        // A connection keeps the order of its frames: Hello is delivered at once.
-        self.deliver_now(to, conn, header, &hello(who));
+        let life = self.nodes[to].life;
+        let conn = self.net.connect(Place::Client(end), to, (0, life));
+        if self.is_up(to) {
+            self.send(conn, Header::new(Kind::Hello), &hello(who), &[]);
+        } else {
+            self.net.close(conn);
+            self.arrives(conn, Way::ToAsker);
+        }
         conn
     }
 
-    fn deliver_now(&mut self, to: usize, conn: ConnId, header: Header, body: &[u8]) {
-        if self.is_up(to) {
-            let event = Event::Frame {
-                conn,
-                header: &header,
-                body,
-                payload: &[],
-            };
-            self.step(to, event);
-        }
-    }
-
-    /// Sends a frame; lost if the shard is down when it arrives.
-    pub fn send(&mut self, to: usize, conn: ConnId, header: Header, body: &[u8], payload: &[u8]) {
-        if header.kind == Kind::Hello {
-            return self.deliver_now(to, conn, header, body);
-        }
+    /// Sends a frame from whoever made a connection.
+    pub fn send(&mut self, conn: ConnId, header: Header, body: &[u8], payload: &[u8]) {
         let frame = Frame {
             header,
             body: body.to_vec(),
             payload: payload.to_vec(),
         };
-        self.push(to, What::Request { conn, frame });
+        if self.net.send(conn, Way::ToServer, frame) {
+            self.arrives(conn, Way::ToServer);
+        }
     }
 
-    pub fn take_inbox(&mut self, end: usize) -> Vec<Delivered> {
+    pub fn take_inbox(&mut self, end: usize) -> Vec<Arrival> {
         self.inboxes.remove(&end).unwrap_or_default()
     }
 
-    fn push(&mut self, to: usize, what: What) {
-        let delay = 1_000 + self.random.below(self.settings.delay_max_ns);
-        self.sent += 1;
-        let life = self.nodes[to].life;
-        let due = (self.now.mono_ns + delay, self.sent);
-        self.queue.insert(due, Message { to, life, what });
+    /// The network itself, for whoever wants it to fail.
+    pub fn net(&mut self) -> &mut SimNet {
+        &mut self.net
     }
 
-    /// Delivers the next message, or lets time pass if there is none.
-    pub fn advance(&mut self) {
-        let next = self.queue.first_key_value().map(|((at, _), _)| *at);
-        let tick = self.now.mono_ns + TICK_NS;
-        let wake = self.nodes.iter().filter_map(|n| n.core.as_ref());
-        let wake = wake.filter_map(Core::next_wake_ns).min().unwrap_or(tick);
-        let until = next
-            .unwrap_or(tick)
-            .min(tick)
-            .min(wake.max(self.now.mono_ns + 1));
-        self.pass_until(until);
-        if next == Some(until) || next.is_some_and(|at| at <= until) {
-            if let Some((_, message)) = self.queue.pop_first() {
-                self.deliver(message);
-            }
-        } else {
-            for index in 0..self.nodes.len() {
-                if self.is_up(index) {
-                    self.step(index, Event::Tick);
-                }
-            }
-        }
+    /// Breaks a connection.
+    pub fn cut(&mut self, conn: ConnId) {
+        self.trace(|| format!("{conn:?} breaks"));
+        let now = self.clock.now().mono_ns;
+        self.net.cut(conn, now, &mut self.random);
+        self.arrives(conn, Way::ToServer);
+        self.arrives(conn, Way::ToAsker);
     }
 
-    fn pass_until(&mut self, mono_ns: u64) {
-        let passed = mono_ns.saturating_sub(self.now.mono_ns);
-        self.now.mono_ns += passed;
-        self.now.wall_ns += passed as i64;
-    }
-
-    /// Lets time pass, with all that it brings.
-    pub fn pass(&mut self, ns: u64) {
-        let until = self.now.mono_ns + ns;
-        while self.now.mono_ns < until {
-            self.advance();
-        }
-    }
-
-    fn deliver(&mut self, message: Message) {
-        let Message { to, life, what } = message;
-        if self.nodes[to].life != life || !self.is_up(to) {
+    pub(crate) fn connect_shards(&mut self, from: usize, to: usize) {
+        if self.nodes[from].peers.contains_key(&to) {
             return;
         }
-        match what {
-            What::Request { conn, frame } => self.step(
-                to,
-                Event::Frame {
-                    conn,
-                    header: &frame.header,
-                    body: &frame.body,
-                    payload: &frame.payload,
-                },
-            ),
-            What::PeerReply { from, frame } => self.step(
-                to,
-                Event::PeerReply {
-                    from,
-                    header: &frame.header,
-                    body: &frame.body,
-                    payload: &frame.payload,
-                },
-            ),
-            What::PeerUp(shard) => self.step(to, Event::PeerUp(shard)),
-            What::Flush(done) => self.step(to, Event::FlushDone(done)),
-            What::Commit(done) => self.step(to, Event::CommitDone(done)),
+        let parted = self.net.are_parted(Place::Shard(from), Place::Shard(to));
+        if parted || !self.is_up(to) {
+            return self.enter(from, RECONNECT_NS, What::Connect(to));
         }
-    }
-
-    /// One event is a batch of its own here.
-    fn step(&mut self, index: usize, event: Event<'_>) {
-        let mut actions = Vec::new();
-        let now = self.now;
-        if let Some(core) = &mut self.nodes[index].core {
-            core.step(event, now, &mut actions);
-            core.step(Event::Tick, now, &mut actions);
-            core.finish_batch(now, &mut actions);
-        }
-        for action in actions {
-            self.carry_out(index, action);
-        }
-    }
-
-    fn carry_out(&mut self, index: usize, action: Action<SimWorld>) {
-        match action {
-            Action::Reply {
-                conn,
-                header,
-                body,
-                payload,
-            } => match self.ends.get(&conn).copied() {
-                Some(End::Client(end)) => {
-                    let reply = Delivered {
-                        header,
-                        body,
-                        payload,
-                    };
-                    self.inboxes.entry(end).or_default().push(reply);
-                }
-                Some(End::Shard(asker)) => {
-                    let from = self.nodes[index].id;
-                    let frame = Frame {
-                        header,
-                        body,
-                        payload,
-                    };
-                    self.push(asker, What::PeerReply { from, frame });
-                }
-                None => {}
-            },
-            Action::Peer {
-                shard,
-                header,
-                body,
-                payload,
-            } => self.send_peer(index, shard, header, &body, &payload),
-            Action::Flush(job) => self.push(index, What::Flush(job.run())),
-            Action::Commit(job) => self.push(index, What::Commit(job.run())),
-            Action::Retire(retired) => drop(retired),
-            Action::Park(_) | Action::Unpark(_) => {}
-            Action::FetchState => {
-                let state = self.state.clone();
-                self.step(index, Event::State(state));
-            }
-            Action::Close(conn) => {
-                self.ends.remove(&conn);
-            }
-        }
-    }
-
-    /// Sends over the newest connection of one shard to another; lost if there is none.
-    fn send_peer(&mut self, from: usize, to: ShardId, header: Header, body: &[u8], payload: &[u8]) {
-        let Some(target) = self.nodes.iter().position(|n| n.id == to) else {
-            return;
+        let lives = (self.nodes[from].life, self.nodes[to].life);
+        let conn = self.net.connect(Place::Shard(from), to, lives);
+        self.nodes[from].peers.insert(to, (conn, false));
+        let who = Who::Shard {
+            shard: self.nodes[from].id,
+            incarnation: Incarnation(1),
         };
-        if !self.is_up(target) {
-            return;
-        }
-        let mine = self.ends.iter().rev();
-        let conns = mine.filter(|(_, end)| matches!(end, End::Shard(s) if *s == from));
-        let conn = conns
-            .map(|(conn, _)| *conn)
-            .find(|conn| self.accepts(target, *conn));
-        if let Some(conn) = conn {
-            self.send(target, conn, header, body, payload);
-        }
-    }
-
-    fn accepts(&self, target: usize, conn: ConnId) -> bool {
-        let core = self.nodes[target].core.as_ref();
-        core.is_some_and(|c| c.knows_connection(conn))
+        self.send(conn, Header::new(Kind::Hello), &hello(who), &[]);
     }
 }
 
@@ -494,22 +302,4 @@ fn hello(who: Who) -> Vec<u8> {
         ring_version: RingVersion(0),
     };
     codec::encode(&hello).expect("a Hello encodes").to_vec()
-}
-
-fn volume(durability: Durability) -> Volume {
-    Volume {
-        id: VOLUME,
-        name: "sim".into(),
-        durability,
-        layout: sealfs_protocol::attr::Layout {
-            chunk_size_log2: 16,
-            width: 4,
-        },
-        root_uid: 0,
-        root_gid: 0,
-        root_mode: 0o755,
-        quota_bytes: 0,
-        quota_inodes: 0,
-        read_only: false,
-    }
 }

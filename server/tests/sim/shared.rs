@@ -1,0 +1,411 @@
+//! What a client does where others do the same: names of shared directories, bytes and locks of
+//! shared files. Every call and its answer goes into a history, which is judged in the end.
+
+use std::collections::VecDeque;
+
+use sealfs_protocol::message::{LockOwner, LockSpace, Op, OpReply};
+use sealfs_protocol::{Errno, InodeId, OpenId};
+use sealfs_testkit::model::{
+    ContentCall, LockAnswer, LockCall, NameAnswer, NameCall, Names, Place,
+};
+use sealfs_testkit::{Client, Outcome, Random};
+
+use crate::history::Histories;
+use crate::{O_RDWR, wire};
+
+/// Names that everybody fights over, and in how many directories.
+const NAMES: u64 = 4;
+const DIRECTORIES: usize = 5;
+/// Files that a client keeps open of those it finds or makes.
+const OPEN_MAX: usize = 3;
+/// Bytes that are locked.
+const LOCK_BYTES: u64 = 6;
+
+/// What all clients know.
+pub struct Common {
+    pub dirs: Vec<InodeId>,
+    /// Two files that stay.
+    pub files: Vec<(Place, InodeId)>,
+    /// Files made lately.
+    recent: VecDeque<InodeId>,
+    /// What is not synced may be lost, so that even an open file may be gone.
+    loses: bool,
+}
+
+impl Common {
+    pub fn new(dirs: Vec<InodeId>, files: Vec<(Place, InodeId)>, loses: bool) -> Common {
+        Common {
+            loses,
+            dirs,
+            files,
+            recent: VecDeque::new(),
+        }
+    }
+
+    fn dir(&self, random: &mut Random) -> InodeId {
+        self.dirs[random.below(self.dirs.len() as u64) as usize]
+    }
+
+    fn place(&self, random: &mut Random) -> Place {
+        (self.dir(random), format!("s{}", random.below(NAMES)))
+    }
+
+    fn made_dir(&mut self, ino: InodeId) {
+        if self.dirs.len() >= DIRECTORIES {
+            // The first two stay.
+            self.dirs.remove(2);
+        }
+        self.dirs.push(ino);
+    }
+
+    fn made_file(&mut self, ino: InodeId) {
+        self.recent.push_back(ino);
+        if self.recent.len() > 4 {
+            self.recent.pop_front();
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Asked {
+    Name(NameCall),
+    Open(Place, OpenId),
+    Close(InodeId, OpenId),
+    Content(InodeId, ContentCall),
+    Record(InodeId, LockCall, bool),
+    Flock(InodeId, LockCall, bool),
+}
+
+#[derive(Default)]
+pub struct Shared {
+    /// To be done before anything else.
+    todo: VecDeque<Asked>,
+    open: Vec<(InodeId, OpenId)>,
+    /// Inodes on which record locks may be held, and flock locks.
+    locked: Vec<InodeId>,
+    flocked: Vec<InodeId>,
+    doing: Option<(Asked, u64)>,
+}
+
+impl Shared {
+    /// A client that begins by opening the files that stay.
+    pub fn new(common: &Common, client: &mut Client) -> Shared {
+        let open = |(place, _): &(Place, InodeId)| Asked::Open(place.clone(), client.fresh_open());
+        Shared {
+            todo: common.files.iter().map(open).collect(),
+            ..Shared::default()
+        }
+    }
+
+    pub fn waits_for_lock(&self) -> bool {
+        let waits =
+            |asked: &Asked| matches!(asked, Asked::Record(_, _, true) | Asked::Flock(_, _, true));
+        self.doing.as_ref().is_some_and(|(asked, _)| waits(asked))
+    }
+
+    pub fn begin(&mut self, random: &mut Random, common: &Common, client: &mut Client) -> Asked {
+        if let Some(asked) = self.todo.pop_front() {
+            return asked;
+        }
+        match random.below(10) {
+            0..6 => self.names(random, common, client),
+            6 | 7 => self.content(random, common, client),
+            _ => self.locks(random, common, client),
+        }
+    }
+
+    /// Gives back one thing after the other.
+    pub fn drain(&mut self, client: &Client) -> Option<Asked> {
+        self.todo.clear();
+        let owner = client.id.0 as u64;
+        if let Some(ino) = self.locked.pop() {
+            let bytes = 0..LOCK_BYTES as u8;
+            return Some(Asked::Record(
+                ino,
+                LockCall::Release { owner, bytes },
+                false,
+            ));
+        }
+        if let Some(ino) = self.flocked.pop() {
+            let call = LockCall::Release { owner, bytes: 0..1 };
+            return Some(Asked::Flock(ino, call, false));
+        }
+        self.open.pop().map(|(ino, open)| Asked::Close(ino, open))
+    }
+
+    fn names(&mut self, random: &mut Random, common: &Common, client: &mut Client) -> Asked {
+        let (a, b) = (common.place(random), common.place(random));
+        Asked::Name(match random.below(100) {
+            0..12 if self.open.len() < OPEN_MAX + 2 => NameCall::Create(a),
+            0..12 if random.one_in(2) => {
+                return self
+                    .close(random)
+                    .unwrap_or(Asked::Name(NameCall::Lookup(a)));
+            }
+            0..24 => NameCall::MakeDir(a),
+            24..34 => NameCall::Unlink(a),
+            34..42 => NameCall::RemoveDir(a),
+            42..64 => NameCall::Rename {
+                from: a,
+                to: b,
+                noreplace: random.one_in(6),
+                exchange: false,
+            },
+            64..70 => NameCall::Rename {
+                from: a,
+                to: b,
+                noreplace: false,
+                exchange: true,
+            },
+            70..77 => match common.recent.get(random.below(4) as usize) {
+                Some(ino) => NameCall::Link(*ino, a),
+                None => NameCall::Create(a),
+            },
+            77..84 => NameCall::Lookup(a),
+            84..89 => NameCall::List(a.0),
+            89..93 => match self.open.get(random.below(4) as usize) {
+                Some((ino, _)) => NameCall::Links(*ino),
+                None => NameCall::Links(a.0),
+            },
+            93..96 if self.open.len() < OPEN_MAX + 2 => return Asked::Open(a, client.fresh_open()),
+            _ => {
+                return self
+                    .close(random)
+                    .unwrap_or(Asked::Name(NameCall::Lookup(a)));
+            }
+        })
+    }
+
+    /// Closes one of the files that do not stay.
+    fn close(&mut self, random: &mut Random) -> Option<Asked> {
+        if self.open.len() <= 2 {
+            return None;
+        }
+        let index = 2 + random.below(self.open.len() as u64 - 2) as usize;
+        let (ino, open) = self.open.remove(index);
+        Some(Asked::Close(ino, open))
+    }
+
+    fn content(&mut self, random: &mut Random, common: &Common, client: &mut Client) -> Asked {
+        let Some((ino, _)) = self.open.get(random.below(4) as usize).copied() else {
+            return self.names(random, common, client);
+        };
+        let len = match random.below(8) {
+            0 => 1_000 + random.below(2_000),
+            _ => 1 + random.below(9),
+        };
+        let bytes = vec![random.below(256) as u8; len as usize];
+        let call = match random.below(5) {
+            0 | 1 => ContentCall::Append(bytes),
+            2 => ContentCall::Write(random.below(40) as usize, bytes),
+            _ => ContentCall::Read,
+        };
+        Asked::Content(ino, call)
+    }
+
+    fn locks(&mut self, random: &mut Random, common: &Common, client: &mut Client) -> Asked {
+        let Some((ino, _)) = self.open.get(random.below(2) as usize).copied() else {
+            return self.names(random, common, client);
+        };
+        let owner = client.id.0 as u64;
+        let write = random.one_in(2);
+        // Who holds something does not wait: no circle can close. Nobody does where a lock that was
+        // given back may return with a loss of power, until its client ends.
+        let idle = self.locked.is_empty() && self.flocked.is_empty();
+        let waits = idle && !common.loses && random.one_in(2);
+        if random.one_in(4) {
+            if self.flocked.contains(&ino) && !random.one_in(4) {
+                self.flocked.retain(|held| *held != ino);
+                let call = LockCall::Release { owner, bytes: 0..1 };
+                return Asked::Flock(ino, call, false);
+            }
+            let bytes = 0..1;
+            let call = LockCall::Take {
+                owner,
+                write,
+                bytes,
+            };
+            return Asked::Flock(ino, call, waits);
+        }
+        let from = random.below(LOCK_BYTES);
+        let bytes = from as u8..(from + 1 + random.below(LOCK_BYTES - from)) as u8;
+        let call = match random.below(8) {
+            0 => LockCall::Test {
+                owner,
+                write,
+                bytes,
+            },
+            1..5 if self.locked.contains(&ino) => {
+                if random.one_in(2) {
+                    self.locked.retain(|held| *held != ino);
+                    let bytes = 0..LOCK_BYTES as u8;
+                    return Asked::Record(ino, LockCall::Release { owner, bytes }, false);
+                }
+                LockCall::Release { owner, bytes }
+            }
+            _ => LockCall::Take {
+                owner,
+                write,
+                bytes,
+            },
+        };
+        let waits = waits && matches!(call, LockCall::Take { .. });
+        Asked::Record(ino, call, waits)
+    }
+
+    /// Sends what was chosen.
+    pub fn send(
+        &mut self,
+        asked: Asked,
+        begun: u64,
+        client: &mut Client,
+        cluster: &mut sealfs_testkit::Cluster,
+    ) {
+        let mut here = false;
+        let (op, payload) = match &asked {
+            Asked::Name(call) => {
+                here = matches!(call, NameCall::Lookup(_));
+                (wire::name_op(call, client), Vec::new())
+            }
+            Asked::Open(place, open) => (wire::open_op(place, O_RDWR, *open), Vec::new()),
+            Asked::Close(ino, open) => {
+                client.keep_open_no_more(*ino, *open);
+                let (ino, open) = (*ino, *open);
+                (Op::Close { ino, open }, Vec::new())
+            }
+            Asked::Content(ino, call) => wire::content_op(*ino, call),
+            Asked::Record(ino, call, wait) => {
+                let owner = LockOwner::Process { client: client.id };
+                let op = wire::lock_op(*ino, call, *wait, LockSpace::Record, owner);
+                (op, Vec::new())
+            }
+            Asked::Flock(ino, call, wait) => {
+                let open = self.open.iter().find(|(i, _)| i == ino);
+                let owner = LockOwner::Description {
+                    session: client.session,
+                    open: open.map_or(OpenId(0), |(_, open)| *open),
+                };
+                let op = wire::lock_op(*ino, call, *wait, LockSpace::Flock, owner);
+                (op, Vec::new())
+            }
+        };
+        self.doing = Some((asked, begun));
+        if here {
+            client.begin_here(cluster, op);
+        } else {
+            client.begin(cluster, op, &payload);
+        }
+    }
+
+    /// Takes an outcome: into the history, and into what this client and all know.
+    pub fn end(
+        &mut self,
+        outcome: &Outcome,
+        ended: u64,
+        client: &mut Client,
+        common: &mut Common,
+        history: &mut Histories,
+    ) {
+        let Some((asked, begun)) = self.doing.take() else {
+            return;
+        };
+        let process = client.id.0;
+        let times = (begun, Some(ended));
+        assert_ne!(outcome.errno(), Some(Errno::EIO), "{asked:?}");
+        match asked {
+            Asked::Name(call) => {
+                let answer = wire::name_answer(&call, outcome);
+                if let (OpReply::Opened { attr, .. }, NameCall::Create(_)) = (&outcome.reply, &call)
+                {
+                    let open = client.last_open();
+                    self.open.push((attr.ino, open));
+                    client.keep_open(attr.ino, open);
+                    common.made_file(attr.ino);
+                }
+                if let (OpReply::Attr(attr), NameCall::MakeDir(_)) = (&outcome.reply, &call) {
+                    common.made_dir(attr.ino);
+                }
+                history.name(process, call, times, Some(answer));
+            }
+            Asked::Open(place, open) => {
+                let answer = match &outcome.reply {
+                    OpReply::Opened { attr, .. } => {
+                        self.open.push((attr.ino, open));
+                        client.keep_open(attr.ino, open);
+                        NameAnswer::Ino(attr.ino)
+                    }
+                    OpReply::Errno(Errno::ENOENT) => NameAnswer::Errno(Errno::ENOENT),
+                    // A directory; or removed on the way from its name to its inode.
+                    OpReply::Errno(Errno::EISDIR | Errno::ESTALE) => return,
+                    other => panic!("open: {other:?}"),
+                };
+                history.name(process, NameCall::Lookup(place), times, Some(answer));
+            }
+            Asked::Close(ino, _) => {
+                assert_eq!(outcome.reply, OpReply::Done);
+                let owner = process as u64;
+                let call = LockCall::Release { owner, bytes: 0..1 };
+                history.flock(ino, process, call, times, Some(LockAnswer::Done));
+            }
+            Asked::Content(ino, call) => {
+                if outcome.errno() == Some(Errno::ESTALE) && common.loses {
+                    return;
+                }
+                let answer = wire::content_answer(outcome);
+                history.content(ino, process, call, times, Some(answer));
+            }
+            Asked::Record(ino, call, _) => {
+                let answer = wire::lock_answer(outcome);
+                note_held(&mut self.locked, ino, &call, &answer);
+                history.record(ino, process, call, times, Some(answer));
+            }
+            Asked::Flock(ino, call, _) => {
+                let answer = wire::lock_answer(outcome);
+                note_held(&mut self.flocked, ino, &call, &answer);
+                history.flock(ino, process, call, times, Some(answer));
+            }
+        }
+    }
+
+    /// The client is gone: nobody knows what became of its last call, and its locks go some time.
+    pub fn die(&mut self, client: &Client, now: u64, common: &Common, history: &mut Histories) {
+        let process = client.id.0;
+        if let Some((asked, begun)) = self.doing.take() {
+            let times = (begun, None);
+            match asked {
+                Asked::Name(call) => history.name(process, call, times, None),
+                Asked::Content(ino, call) => history.content(ino, process, call, times, None),
+                Asked::Record(ino, call, _) => history.record(ino, process, call, times, None),
+                Asked::Flock(ino, call, _) => history.flock(ino, process, call, times, None),
+                Asked::Open(..) | Asked::Close(..) => {}
+            }
+        }
+        let owner = process as u64;
+        let end = process | 1 << 64;
+        for (_, ino) in &common.files {
+            let bytes = 0..LOCK_BYTES as u8;
+            let call = LockCall::Release { owner, bytes };
+            history.record(*ino, end, call.clone(), (now, None), None);
+            history.flock(*ino, end, call, (now, None), None);
+        }
+    }
+}
+
+/// Notes where a client may hold locks.
+fn note_held(held: &mut Vec<InodeId>, ino: InodeId, call: &LockCall, answer: &LockAnswer) {
+    let taken = matches!(call, LockCall::Take { .. }) && *answer == LockAnswer::Done;
+    if taken && !held.contains(&ino) {
+        held.push(ino);
+    }
+}
+
+/// The names at the beginning.
+pub fn first_names(dirs: &[InodeId], files: &[(Place, InodeId)]) -> Names {
+    use sealfs_testkit::linear::Object;
+    let mut names = Names::with_directories(dirs);
+    for (place, ino) in files {
+        let call = NameCall::Create(place.clone());
+        names.carry_out(&call, Some(&NameAnswer::Ino(*ino)));
+    }
+    names
+}

@@ -1,0 +1,190 @@
+//! The model's calls as requests, and replies as the model's answers.
+
+use std::ops::Range;
+
+use sealfs_protocol::message::{At, LockOwner, LockRange, LockSpace, LockType, Op, OpReply, Stop};
+use sealfs_protocol::{Errno, InodeId, OpenId, TruncateGeneration, dirent};
+use sealfs_testkit::client::at;
+use sealfs_testkit::model::{
+    ContentAnswer, ContentCall, LockAnswer, LockCall, NameAnswer, NameCall, Place,
+};
+use sealfs_testkit::{Client, Outcome};
+
+use crate::{O_CREAT, O_EXCL, O_RDWR};
+
+const RENAME_NOREPLACE: u32 = 1;
+const RENAME_EXCHANGE: u32 = 2;
+const READ_BYTES: u32 = 1 << 16;
+
+fn at_of(place: &Place) -> At {
+    at(place.0, &place.1)
+}
+
+pub fn name_op(call: &NameCall, client: &mut Client) -> Op {
+    match call {
+        NameCall::Create(place) => open_op(place, O_RDWR | O_CREAT | O_EXCL, client.fresh_open()),
+        NameCall::MakeDir(place) => Op::MakeDir {
+            at: at_of(place),
+            mode: 0o755,
+        },
+        NameCall::Unlink(place) => Op::Unlink { at: at_of(place) },
+        NameCall::RemoveDir(place) => Op::RemoveDir { at: at_of(place) },
+        NameCall::Rename {
+            from,
+            to,
+            noreplace,
+            exchange,
+        } => Op::Rename {
+            from: at_of(from),
+            to: at_of(to),
+            flags: (RENAME_NOREPLACE * u32::from(*noreplace))
+                | (RENAME_EXCHANGE * u32::from(*exchange)),
+        },
+        NameCall::Link(ino, place) => Op::Link {
+            ino: *ino,
+            to: at_of(place),
+            from_open: None,
+        },
+        NameCall::Lookup(place) => Op::GetAttr {
+            at: at_of(place),
+            follow: false,
+        },
+        NameCall::List(dir) => Op::ReadDir {
+            dir: *dir,
+            position: 0,
+            limit_bytes: READ_BYTES,
+            with_attributes: false,
+        },
+        NameCall::Links(ino) => Op::GetAttr {
+            at: at(*ino, ""),
+            follow: false,
+        },
+    }
+}
+
+pub fn open_op(place: &Place, flags: u32, open: OpenId) -> Op {
+    Op::Open {
+        at: at_of(place),
+        flags,
+        mode: 0o644,
+        open,
+        read_bytes: 0,
+    }
+}
+
+pub fn content_op(ino: InodeId, call: &ContentCall) -> (Op, Vec<u8>) {
+    let generation = TruncateGeneration(0);
+    match call {
+        ContentCall::Append(bytes) => {
+            let op = Op::Append {
+                ino,
+                len_bytes: bytes.len() as u32,
+                open: OpenId(1),
+            };
+            (op, bytes.clone())
+        }
+        ContentCall::Write(offset, bytes) => {
+            let op = Op::Write {
+                ino,
+                chunk: 0,
+                offset_bytes: *offset as u32,
+                len_bytes: bytes.len() as u32,
+                generation,
+                open: OpenId(1),
+            };
+            (op, bytes.clone())
+        }
+        ContentCall::Read => {
+            let op = Op::Read {
+                ino,
+                chunk: 0,
+                offset_bytes: 0,
+                len_bytes: READ_BYTES,
+                generation,
+            };
+            (op, Vec::new())
+        }
+    }
+}
+
+pub fn lock_op(
+    ino: InodeId,
+    call: &LockCall,
+    wait: bool,
+    space: LockSpace,
+    owner: LockOwner,
+) -> Op {
+    let range = |bytes: &Range<u8>, kind| {
+        let whole = space == LockSpace::Flock;
+        LockRange {
+            space,
+            owner,
+            kind,
+            start: u64::from(bytes.start),
+            last: if whole {
+                u64::MAX
+            } else {
+                u64::from(bytes.end) - 1
+            },
+            pid: 1,
+        }
+    };
+    let kind = |write: &bool| match write {
+        true => LockType::Write,
+        false => LockType::Read,
+    };
+    match call {
+        LockCall::Take { write, bytes, .. } => Op::Lock {
+            ino,
+            range: range(bytes, kind(write)),
+            wait,
+        },
+        LockCall::Release { bytes, .. } => Op::Lock {
+            ino,
+            range: range(bytes, LockType::Unlock),
+            wait: false,
+        },
+        LockCall::Test { write, bytes, .. } => Op::TestLock {
+            ino,
+            range: range(bytes, kind(write)),
+        },
+    }
+}
+
+pub fn name_answer(call: &NameCall, outcome: &Outcome) -> NameAnswer {
+    match (&outcome.reply, call) {
+        (OpReply::Errno(errno), _) => NameAnswer::Errno(*errno),
+        (OpReply::Done, _) => NameAnswer::Done,
+        (OpReply::Attr(attr), NameCall::Links(_)) => NameAnswer::Links(attr.nlink),
+        (OpReply::Opened { attr, .. } | OpReply::Attr(attr), _) => NameAnswer::Ino(attr.ino),
+        (OpReply::Walked(walked), NameCall::Lookup(_)) if walked.stop == Stop::Elsewhere => {
+            NameAnswer::Ino(walked.base)
+        }
+        (OpReply::Entries { next, .. }, _) => {
+            assert_eq!(*next, dirent::END, "a directory of one page");
+            let named = dirent::records(&outcome.payload).map(|record| {
+                let name = String::from_utf8(record.name.to_vec()).expect("a name in UTF-8");
+                (name, InodeId(record.ino))
+            });
+            NameAnswer::Entries(named.collect())
+        }
+        (other, call) => panic!("{call:?}: {other:?}"),
+    }
+}
+
+pub fn content_answer(outcome: &Outcome) -> ContentAnswer {
+    match outcome.reply {
+        OpReply::Written { offset, .. } => ContentAnswer::At(offset as usize),
+        OpReply::Read { .. } => ContentAnswer::Bytes(outcome.payload.clone()),
+        ref other => panic!("an open file: {other:?}"),
+    }
+}
+
+pub fn lock_answer(outcome: &Outcome) -> LockAnswer {
+    match &outcome.reply {
+        OpReply::Done => LockAnswer::Done,
+        OpReply::Errno(errno @ (Errno::EAGAIN | Errno::EDEADLK)) => LockAnswer::Refused(*errno),
+        OpReply::LockHeld(held) => LockAnswer::InTheWay(held.is_some()),
+        other => panic!("a lock: {other:?}"),
+    }
+}
