@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Volumes under real programs: what they take, renaming, read-only, deletion.
+# Volumes under real programs: quotas, what they take, renaming, read-only, deletion.
 # Needs SEALFS_BIN, SEALFS_STATE, SEALFS_WRAP and SEALFS_ROOT of an embedded cluster. VOLUMES_ONLY=REGEX picks.
 set -uo pipefail
 : "${SEALFS_STATE:?}" "${SEALFS_ROOT:?}"
@@ -139,6 +139,54 @@ deletion-waits-for-nobody-and-gives-space-back() {
     soon at_most $((before + 1000000)) stored
 }
 
+quota-by-dd-and-rm() {
+    "$sealfs" volume create vt-quota --quota 20M
+    [ "$(in_volume vt-quota stat -f -c '%b %s' "$mount")" = '5120 4096' ] || die "$(in_volume vt-quota stat -f "$mount")"
+    full() { fails_with 'Disk quota exceeded' in_volume vt-quota dd if=/dev/zero of="$mount/$1" bs=64K status=none; }
+    full a
+    [ "$(in_volume vt-quota du -s --block-size=1 "$mount" | cut -f1)" -le 20971520 ] || die 'more than the quota'
+    [ "$(in_volume vt-quota stat -c %s "$mount/a")" -ge 20700000 ] || die 'refused early'
+    [ "$(in_volume vt-quota stat -f -c %a "$mount")" -le 32 ] || die 'statfs shows room'
+    # To the last block.
+    fails_with 'Disk quota exceeded' in_volume vt-quota dd if=/dev/zero of="$mount/a" bs=4K oflag=append conv=notrunc status=none
+    [ "$(in_volume vt-quota stat -f -c %a "$mount")" = 0 ] || die 'statfs shows room'
+    fails_with 'Disk quota exceeded' in_volume vt-quota mkdir "$mount/d"
+    in_volume vt-quota rm "$mount/a"
+    full b
+    [ "$(in_volume vt-quota stat -c %s "$mount/b")" -ge 20700000 ] || die 'what was removed is not free'
+    in_volume vt-quota truncate -s 10M "$mount/b"
+    in_volume vt-quota dd if=/dev/zero of="$mount/c" bs=1M count=9 status=none
+    "$sealfs" volume resize vt-quota --quota 30M
+    in_volume vt-quota dd if=/dev/zero of="$mount/d" bs=1M count=9 status=none
+    full e
+    [ "$(fact vt-quota quota_bytes)" = 31457280 ]
+}
+inode-quota-by-touch() {
+    "$sealfs" volume create vt-inodes --inodes 101
+    in_volume vt-inodes bash -c "cd $mount && mkdir d && for i in \$(seq 99); do : > d/\$i; done"
+    fails_with 'Disk quota exceeded' in_volume vt-inodes touch "$mount/d/x"
+    fails_with 'Disk quota exceeded' in_volume vt-inodes ln -s y "$mount/d/x"
+    in_volume vt-inodes ln "$mount/d/1" "$mount/d/second"
+    [ "$(in_volume vt-inodes stat -f -c '%c %d' "$mount")" = '101 0' ]
+    in_volume vt-inodes bash -c "rm $mount/d/5 && mkdir $mount/d/x"
+}
+many-programs-fill-one-quota() {
+    "$sealfs" volume create vt-many --quota 40M
+    for i in 1 2 3 4; do
+        in_volume vt-many dd if=/dev/urandom of="$mount/f$i" bs=256K 2> "$scratch/dd$i" &
+    done
+    wait
+    for i in 1 2 3 4; do
+        grep -q 'Disk quota exceeded' "$scratch/dd$i" || die "$(cat "$scratch/dd$i")"
+    done
+    total=$(in_volume vt-many du -s --block-size=1 "$mount" | cut -f1)
+    [ "$total" -le 41943040 ] && [ "$total" -ge 40000000 ] || die "$total of 41943040"
+    soon is "$total" fact vt-many used_bytes
+}
+
+t quota-by-dd-and-rm 90
+t inode-quota-by-touch 60
+t many-programs-fill-one-quota 90
 t usage-is-what-du-says 60
 t a-renamed-volume-goes-on 60
 t read-only-at-once-and-back 60

@@ -7,7 +7,7 @@
 
 use crate::attr::{Layout, Time};
 use crate::ids::*;
-use crate::usage::Charge;
+use crate::usage::{Charge, Totals};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// A key of a shard's store, as docs/on-disk-format.md names the databases.
@@ -101,6 +101,22 @@ pub enum PeerRequest {
         version: RenameVersion,
         directories: Vec<InodeId>,
     },
+    /// To the owner of the volume's root: the sender may use `held` of the volume and wants to use
+    /// that much more. `turn` is that of the last allowance or recall it knows, `state` the version
+    /// of the published state it works by.
+    Allow {
+        volume: VolumeId,
+        held: Totals,
+        turn: u64,
+        want: Totals,
+        state: u64,
+    },
+    /// From the owner of the volume's root: give back what you may use and do not. → `Allowed`
+    Recall {
+        volume: VolumeId,
+        turn: u64,
+        state: u64,
+    },
     /// The home has logged the end of a client or session: release all it holds here.
     Ended {
         client: Option<ClientId>,
@@ -142,8 +158,13 @@ pub enum PeerReply {
     Outcome {
         commit: bool,
     },
-    /// The coordinator has not decided yet: ask again.
+    /// Not decided yet, or not known yet: ask again.
     Undecided,
+    /// Use up to `cap` of the volume, unless a later turn said otherwise.
+    Allowed {
+        cap: Totals,
+        turn: u64,
+    },
     Written {
         incarnation: Incarnation,
     },

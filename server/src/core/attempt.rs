@@ -1,8 +1,9 @@
 //! One run of an operation over a view, and what follows from it: its changes, or a wait.
 
+use super::changes::Changes;
 use super::event::{Halt, OpResult};
 use super::task::{Answer, Task, Waiting, Work};
-use super::view::{Changes, View};
+use super::view::View;
 use super::{Core, World};
 use crate::meta::db::{Db, Key};
 use crate::ops;
@@ -153,7 +154,7 @@ impl<W: World> Core<W> {
         }
     }
 
-    fn halted(
+    pub(crate) fn halted(
         &mut self,
         task: &mut Task,
         halt: Halt,

@@ -1,9 +1,12 @@
 //! The published state as this shard has adopted it: who owns what, and which volumes there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use super::quota;
 
 use sealfs_protocol::manager::{ClusterState, Durability, Volume};
 use sealfs_protocol::ring::Ring;
+use sealfs_protocol::usage::Totals;
 use sealfs_protocol::{
     ClusterId, Epoch, InodeId, PartitionId, RingVersion, ShardId, VolumeId, hash,
 };
@@ -19,6 +22,7 @@ pub struct Cluster {
     pub version: u64,
     volumes: HashMap<VolumeId, Volume>,
     pub deleted: Vec<VolumeId>,
+    has_quotas: bool,
     /// Position of this shard in the ring.
     me: Option<u16>,
 }
@@ -32,6 +36,7 @@ impl Cluster {
             version: 0,
             volumes: HashMap::new(),
             deleted: Vec::new(),
+            has_quotas: false,
             me: None,
         }
     }
@@ -48,6 +53,7 @@ impl Cluster {
         self.ring = state.ring;
         self.volumes = state.volumes.into_iter().map(|v| (v.id, v)).collect();
         self.deleted = state.deleted;
+        self.has_quotas = self.volumes.values().any(|v| quota::limit_of(v).is_some());
         true
     }
 
@@ -113,6 +119,17 @@ impl Cluster {
         let mut ids: Vec<VolumeId> = self.volumes.keys().copied().collect();
         ids.sort_unstable();
         ids
+    }
+
+    /// The limits of the volumes that have some.
+    pub fn quotas(&self) -> BTreeMap<VolumeId, Totals> {
+        let volumes = self.volumes.values();
+        let limited = volumes.filter_map(|v| Some((v.id, quota::limit_of(v)?)));
+        limited.collect()
+    }
+
+    pub fn has_quotas(&self) -> bool {
+        self.has_quotas
     }
 
     pub fn root(&self, volume: VolumeId) -> InodeId {

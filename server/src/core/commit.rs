@@ -1,10 +1,10 @@
 //! From what an operation wants to change to one log entry, and what follows from it in memory.
 
 use super::attempt::Attempt;
+use super::changes::{Bump, Changes, MemoryChange, Value, Write};
 use super::event::{Action, Halt};
 use super::slots::Verdict;
 use super::task::{Answer, Task, Waiting, Work};
-use super::view::{Bump, Changes, MemoryChange, Value, Write};
 use super::{Core, FlushWait, Job, World};
 use crate::meta::LogIndex;
 use crate::meta::db::{Db, Key, key};
@@ -53,6 +53,10 @@ impl<W: World> Core<W> {
         if let Some((db, key)) = self.blocked(&changes, task.txn) {
             self.abandon(changes);
             return self.wait_for_key(task, db, key);
+        }
+        if let Err(over) = self.check_quota(changes.writes.iter(), changes.expected) {
+            self.abandon(changes);
+            return self.over_quota(task, over);
         }
         match self.commit(task, &answer, changes) {
             Ok(then) => self.after_commit(task, answer, then),
@@ -164,8 +168,12 @@ impl<W: World> Core<W> {
                 Value::DropChunk(record) => group.drop_chunk(&write.key, record),
             }
         }
+        let freed = self.freed_by(writes);
         match self.meta.append(group) {
-            Ok(index) => self.last_index = index,
+            Ok(index) => {
+                self.last_index = index;
+                self.quotas.shrink(&freed);
+            }
             Err(error) => {
                 for write in writes.drain(..) {
                     if let Value::Chunk(mut change) = write.value {

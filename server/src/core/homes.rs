@@ -2,9 +2,9 @@
 //! acknowledged, and carried out by each.
 
 use super::attempt::Attempt;
+use super::changes::{Value, Write};
 use super::peers::Purpose;
 use super::task::{Answer, Ended, Task, Waiting};
-use super::view::{Value, Write};
 use super::{Core, Job, World};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{Record, SessionRecord};

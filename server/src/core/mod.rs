@@ -8,6 +8,7 @@
 //! thread, so the simulator runs the very code that the server runs.
 
 pub(crate) mod attempt;
+mod changes;
 mod cluster;
 mod commit;
 mod control;
@@ -15,9 +16,11 @@ pub mod event;
 pub mod flock;
 mod frames;
 mod homes;
+mod ledger;
 pub mod locks;
 mod opens;
 pub(crate) mod peers;
+pub(crate) mod quota;
 mod recover;
 mod run;
 mod sessions;
@@ -31,16 +34,18 @@ mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+pub use changes::MemoryChange;
 pub use cluster::Cluster;
 pub use event::{Action, ConnId, Event, Fault, Halt, Now, OpResult, World};
 pub use flock::FileLocks;
 pub use opens::Opens;
 pub use task::{Ended, Job};
 pub use versions::{LEASE_MS as VERSION_LEASE_MS, Versions};
-pub use view::{MemoryChange, View};
+pub use view::View;
 
 use crate::meta::{Db, Key, LogIndex, Meta};
 use crate::txn::{Coordinated, Participant, Settled};
+pub(crate) use changes::{Changes, Value, Write};
 pub(crate) use commit::Next;
 use locks::KeyLocks;
 use peers::Outstanding;
@@ -52,7 +57,6 @@ use sealfs_protocol::{
 use sessions::Sessions;
 use slots::Slots;
 use task::{Task, TaskId};
-pub(crate) use view::{Changes, Value, Write};
 
 /// What a mutating operation may add to the log besides its payload, in bytes; asked for before it
 /// runs.
@@ -85,6 +89,9 @@ pub struct Core<W: World> {
     pub(crate) locks: KeyLocks,
     pub(crate) slots: Slots,
     pub(crate) sessions: Sessions,
+    pub(crate) quotas: quota::Quotas,
+    /// Of the volumes whose roots this shard owns.
+    pub(crate) ledgers: BTreeMap<VolumeId, ledger::Ledger>,
 
     pub(crate) tasks: HashMap<TaskId, Task>,
     pub(crate) next_task: TaskId,
@@ -148,6 +155,8 @@ impl<W: World> Core<W> {
             locks: KeyLocks::default(),
             slots: Slots::default(),
             sessions: Sessions::default(),
+            quotas: quota::Quotas::default(),
+            ledgers: BTreeMap::new(),
             tasks: HashMap::new(),
             next_task: 1,
             ready: VecDeque::new(),
@@ -282,9 +291,12 @@ impl<W: World> Core<W> {
     }
 
     fn on_state(&mut self, state: ClusterState) {
+        let before = self.cluster.quotas();
         if !self.cluster.adopt(state) {
             return;
         }
+        let after = self.cluster.quotas();
+        self.quotas_changed(&before, &after);
         self.start_volumes();
         let waiting = std::mem::take(&mut self.ring_waits);
         self.ready.extend(waiting);

@@ -13,7 +13,7 @@ use sealfs_protocol::codec;
 use sealfs_protocol::header::{Header, Kind};
 use sealfs_protocol::limits::CALL_DEADLINE_MS;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
-use sealfs_protocol::{ShardId, TxnId};
+use sealfs_protocol::{ShardId, TxnId, VolumeId};
 
 /// After this long without an answer a request is sent again, in ns.
 const REPEAT_NS: u64 = 3_000_000_000;
@@ -32,6 +32,10 @@ pub(crate) enum Purpose {
     Decide(TxnId),
     Outcome(TxnId),
     End(Ended),
+    /// More of a volume's quota, for a task.
+    Allow(TaskId),
+    /// Unused parts of a volume's quota.
+    Recall(VolumeId),
     Push,
 }
 
@@ -148,6 +152,8 @@ impl<W: World> Core<W> {
             Purpose::Decide(txn) => self.on_decided(txn, what.shard),
             Purpose::Outcome(txn) => self.on_outcome(txn, &reply),
             Purpose::End(who) => self.end_acknowledged(who, what.shard),
+            Purpose::Allow(id) => self.on_allowed(id, &what, &reply),
+            Purpose::Recall(volume) => self.on_recalled(volume, what.shard, &reply),
             Purpose::Push => {}
         }
     }
@@ -167,7 +173,11 @@ impl<W: World> Core<W> {
     pub(crate) fn forget_questions(&mut self, id: TaskId) {
         self.outstanding.retain(|_, what| {
             !matches!(what.purpose,
-                Purpose::Ask(t) | Purpose::Read(t) | Purpose::Vote(t) | Purpose::Before(t) if t == id)
+                Purpose::Ask(t)
+                    | Purpose::Read(t)
+                    | Purpose::Vote(t)
+                    | Purpose::Before(t)
+                    | Purpose::Allow(t) if t == id)
         });
     }
 }

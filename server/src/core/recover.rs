@@ -1,8 +1,8 @@
 //! What a restarted shard takes up again from its store, and what it makes of the volumes it is
 //! told of.
 
+use super::changes::{Value, Write};
 use super::task::Job;
-use super::view::{Value, Write};
 use super::{Core, MemoryChange, World};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{

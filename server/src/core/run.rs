@@ -235,6 +235,8 @@ impl<W: World> Core<W> {
         task.age = 0;
         task.full = 0;
         task.losses = 0;
+        task.recall = 0;
+        task.denied = false;
         task.waiting = Waiting::Nothing;
     }
 

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::changes::Changes;
 use super::event::ConnId;
-use super::view::Changes;
 use crate::meta::db::{Db, Key};
 use sealfs_protocol::message::{Credentials, OpReply, Passed, Request};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
@@ -159,6 +159,8 @@ pub enum Waiting {
     Until(u64),
     /// Votes of the participants.
     Votes,
+    /// More of a volume's quota.
+    Allowance,
     /// The flush of its decision or record.
     Flush,
     /// Another task that finishes its work.
@@ -216,6 +218,10 @@ pub struct Task {
     pub full: u8,
     /// Times that it lost against an older transaction.
     pub losses: u8,
+    /// The recall that must have ended before it may be refused for want of quota; 0: none yet.
+    pub recall: u64,
+    /// There is no quota left for it.
+    pub denied: bool,
     /// Tasks to wake when this job is over.
     pub followers: Vec<TaskId>,
     /// It waits for a file lock and its connection knows.
@@ -246,6 +252,8 @@ impl Task {
             died: false,
             full: 0,
             losses: 0,
+            recall: 0,
+            denied: false,
             followers: Vec::new(),
             parked: false,
             held: None,

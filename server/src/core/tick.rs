@@ -35,6 +35,7 @@ impl<W: World> Core<W> {
         if !self.outstanding.is_empty() {
             self.repeat_overdue();
             self.give_up_pushes();
+            self.give_up_recalls();
         }
         if !self.tasks.is_empty() {
             self.end_overdue();

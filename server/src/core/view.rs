@@ -8,9 +8,10 @@
 
 use std::ops::{ControlFlow, Range};
 
+use super::changes::{Bump, Changes, MemoryChange, Value, Write};
 use super::cluster::Cluster;
 use super::event::{Halt, Now, OpResult, World};
-use super::flock::{FileLocks, Held};
+use super::flock::FileLocks;
 use super::locks::KeyLocks;
 use super::opens::Opens;
 use super::task::{Caller, Job, Memo, Need};
@@ -24,88 +25,8 @@ use sealfs_protocol::manager::Durability;
 use sealfs_protocol::message::Passed;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::usage::{Charge, Totals};
-use sealfs_protocol::{
-    Errno, InodeId, OpenId, PartitionId, RenameVersion, SessionId, ShardId, TxnId, VolumeId,
-};
+use sealfs_protocol::{Errno, InodeId, PartitionId, ShardId, TxnId, VolumeId};
 use smallvec::SmallVec;
-
-/// A change of one key.
-pub struct Write {
-    pub partition: PartitionId,
-    pub db: Db,
-    pub key: Key,
-    pub value: Value,
-    /// What it adds to the usage of a volume; chunks charge their own space besides.
-    pub charge: Charge,
-}
-
-impl Write {
-    /// A write that changes no usage.
-    pub fn free(partition: PartitionId, db: Db, key: Key, value: Value) -> Write {
-        Write {
-            partition,
-            db,
-            key,
-            value,
-            charge: Charge::default(),
-        }
-    }
-
-    /// All that it adds to the usage of a volume.
-    pub fn whole_charge(&self) -> Charge {
-        match &self.value {
-            Value::Chunk(change) => change.charge(),
-            Value::DropChunk(record) => record.dropped(),
-            _ => self.charge,
-        }
-    }
-}
-
-pub enum Value {
-    Put(Vec<u8>),
-    Delete,
-    Chunk(Box<ChunkChange>),
-    DropChunk(Box<ChunkRecord>),
-}
-
-/// A change of what this shard keeps in memory, made together with the writes.
-pub enum MemoryChange {
-    Open(InodeId, SessionId, OpenId),
-    Close(InodeId, SessionId, OpenId),
-    FileLocks(InodeId, Held),
-    Version(VolumeId, RenameVersion, Vec<InodeId>),
-    /// A directory is large and not split.
-    Grown(InodeId),
-}
-
-/// A change of the directory structure that voids what clients have cached below these.
-pub struct Bump {
-    pub volume: VolumeId,
-    pub directories: Vec<InodeId>,
-}
-
-/// All that an operation wants to change.
-#[derive(Default)]
-pub struct Changes {
-    pub writes: Vec<Write>,
-    pub memory: Vec<MemoryChange>,
-    /// Keys of this shard that were read; kept for changes over several shards alone.
-    pub reads: Vec<(Db, Key)>,
-    /// Work that must be done before the reply goes out.
-    pub then: Option<Job>,
-    /// To be told to everybody before this takes place.
-    pub bump: Option<Bump>,
-    /// What [`View::stage`] says when it runs again.
-    pub stage: Option<u64>,
-    /// Only a bounded step was made: run again after this has taken place.
-    pub again: bool,
-}
-
-impl Changes {
-    pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.memory.is_empty()
-    }
-}
 
 pub struct View<'a, W: World> {
     pub now: Now,
@@ -336,6 +257,15 @@ impl<W: World> View<'_, W> {
 
     pub fn remember(&mut self, change: MemoryChange) {
         self.changes.memory.push(change);
+    }
+
+    /// Later writes will want this much: refused now if there is no quota for it.
+    pub fn expect_space(&mut self, volume: VolumeId, bytes: u64) {
+        self.changes.expected = Some(Charge {
+            volume,
+            bytes: bytes.min(i64::MAX as u64) as i64,
+            inodes: 0,
+        });
     }
 
     /// Work on an inode that must be over before the reply goes out.

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use super::changes::{Value, Write};
 use super::commit::inode_of_key;
-use super::view::{Value, Write};
 use super::{Core, World};
 use crate::meta::db::{Db, Key, key, until};
 use crate::records::{

@@ -3,6 +3,7 @@
 use super::{attr, data, truncate};
 use crate::core::{OpResult, View, World};
 use crate::meta::db::{Db, key};
+use crate::store::BLOCK_BYTES;
 use sealfs_protocol::limits::FILE_SIZE_MAX_BYTES;
 use sealfs_protocol::message::OpReply;
 use sealfs_protocol::{Errno, InodeId};
@@ -54,5 +55,12 @@ pub fn allocate<V: World>(
         data::touch(v, &mut record);
     }
     v.put_inode(ino, &record);
-    attr::reply(v, ino, &record)
+    let reply = attr::reply(v, ino, &record)?;
+    if let (OpReply::Attr(attr), false) = (&reply, zero) {
+        // Nothing is reserved; but what no quota has room for is refused now and not later.
+        let whole = end.next_multiple_of(u64::from(BLOCK_BYTES));
+        let missing = whole.saturating_sub(attr.blocks_512 * 512);
+        v.expect_space(record.volume, missing.min(len));
+    }
+    Ok(reply)
 }

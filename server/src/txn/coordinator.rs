@@ -6,7 +6,7 @@ use crate::core::attempt::Attempt;
 use crate::core::locks::{Claim, TaskId};
 use crate::core::peers::Purpose;
 use crate::core::task::{Answer, Job, Shared, Task, Waiting, Work};
-use crate::core::{Changes, Core, Next, Value, World, Write};
+use crate::core::{Changes, Core, Halt, Next, Value, World, Write};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{Record, TxnRecord};
 use sealfs_protocol::manager::Durability;
@@ -33,6 +33,10 @@ impl<W: World> Core<W> {
         if let Err((db, key)) = self.claim_local(task, txn, &changes) {
             self.abandon(changes);
             return self.wait_for_key(task, db, key);
+        }
+        if let Err(over) = self.check_quota(changes.writes.iter(), changes.expected) {
+            self.abandon(changes);
+            return self.over_quota(task, over);
         }
         let mut effects: BTreeMap<ShardId, Vec<Effect>> = BTreeMap::new();
         let mut own = Vec::new();
@@ -73,6 +77,8 @@ impl<W: World> Core<W> {
                 shared.participants.push(*shard);
             }
         }
+        let charges = changes.writes.iter().map(Write::whole_charge);
+        self.quotas.reserve(charges);
         shared.outcome = Some((changes, answer));
         let participants = shared.participants.clone();
         task.pending = participants.len();
@@ -117,23 +123,35 @@ impl<W: World> Core<W> {
         let Some(mut task) = self.tasks.remove(&id) else {
             return;
         };
-        if *reply != PeerReply::Prepared {
-            task.died = true;
+        match reply {
+            PeerReply::Prepared => {}
+            PeerReply::Failed(Errno::EDQUOT) => task.denied = true,
+            _ => task.died = true,
         }
         task.pending = task.pending.saturating_sub(1);
         if task.pending > 0 {
             return self.park(task);
         }
         if task.died {
+            task.denied = false;
             self.restart(&mut task);
             return self.park(task);
+        }
+        if task.denied {
+            let refused = self.halted(&mut task, Halt::Errno(Errno::EDQUOT), Vec::new(), &[]);
+            return self.conclude_vote(task, refused);
         }
         self.resume_vote(task);
     }
 
     /// Every vote is there: on to the decision, and to the reply if it need not wait.
     fn resume_vote(&mut self, mut task: Task) {
-        match self.voted(&mut task) {
+        let attempt = self.voted(&mut task);
+        self.conclude_vote(task, attempt);
+    }
+
+    fn conclude_vote(&mut self, mut task: Task, attempt: Attempt) {
+        match attempt {
             Attempt::Done(answer) => {
                 task.held = Some(answer);
                 self.drive(task, None);
@@ -189,6 +207,8 @@ impl<W: World> Core<W> {
             return Attempt::Done(Self::io_error());
         };
         shared.decided = true;
+        let charges = changes.writes.iter().map(Write::whole_charge);
+        self.quotas.release(charges);
         let (txn, changing) = (shared.txn, shared.changing.clone());
         let partition = partition_of(task);
         if !changing.is_empty() {

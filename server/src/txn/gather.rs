@@ -7,7 +7,7 @@ use crate::core::attempt::Attempt;
 use crate::core::locks::{Claim, TaskId};
 use crate::core::peers::Purpose;
 use crate::core::task::{Need, Shared, Task, Waiting};
-use crate::core::{Core, World};
+use crate::core::{Core, World, Write};
 use crate::meta::db::{Db, Key};
 use sealfs_protocol::peer::{Key as WireKey, PeerReply, PeerRequest};
 use sealfs_protocol::{PartitionId, ShardId, TxnId};
@@ -191,6 +191,8 @@ impl<W: World> Core<W> {
     pub(crate) fn release_shared(&mut self, task: &mut Task) {
         if let Some(shared) = task.shared.take() {
             if let Some((changes, _)) = shared.outcome {
+                let charges = changes.writes.iter().map(Write::whole_charge);
+                self.quotas.release(charges);
                 self.abandon(changes);
             }
             for shard in shared.participants {

@@ -3,6 +3,7 @@
 use crate::core::attempt::Attempt;
 use crate::core::locks::Claim;
 use crate::core::peers::Purpose;
+use crate::core::quota::{Allowance, Over};
 use crate::core::task::{Answer, Ended, Task, Waiting, Work};
 use crate::core::{Core, Fault, Value, World, Write};
 use crate::meta::db::{Db, Key, key};
@@ -68,6 +69,32 @@ impl<W: World> Core<W> {
                 return Some(self.obey(task, txn, commit));
             }
             PeerRequest::Outcome { txn } => self.outcome_of(*txn),
+            PeerRequest::Allow {
+                volume,
+                held,
+                turn,
+                want,
+                state,
+            } => {
+                let held = Allowance {
+                    cap: *held,
+                    turn: *turn,
+                };
+                let over = Over {
+                    volume: *volume,
+                    want: *want,
+                };
+                let state = *state;
+                return Some(self.serve_allow(task, over, held, state));
+            }
+            PeerRequest::Recall {
+                volume,
+                turn,
+                state,
+            } => {
+                let (volume, turn, state) = (*volume, *turn, *state);
+                return Some(self.serve_recall(task, volume, turn, state));
+            }
             PeerRequest::PushRenameVersion {
                 volume,
                 version,
@@ -187,6 +214,9 @@ impl<W: World> Core<W> {
             return self.answer_after_flush(task, self.last_index, yes, flush);
         }
         let age = known.age;
+        if let Err(over) = self.check_charges(effects.iter().map(|e| e.charge)) {
+            return self.over_quota(task, over);
+        }
         for effect in &effects {
             let (Ok(db), Some(partition)) =
                 (Db::try_from(effect.db), partition_of_key(&effect.key))
@@ -216,6 +246,7 @@ impl<W: World> Core<W> {
         if W::plants(Fault::ReleaseEarly) {
             self.release_keys(txn);
         }
+        self.quotas.reserve(effects.iter().map(|e| e.charge));
         if let Some(known) = self.participants.get_mut(&txn) {
             known.effects = effects;
             known.prepared = true;
@@ -273,6 +304,9 @@ impl<W: World> Core<W> {
         if self.append(&mut writes, txn).is_err() {
             self.participants.insert(txn, known);
             return false;
+        }
+        if known.prepared {
+            self.quotas.release(known.effects.iter().map(|e| e.charge));
         }
         self.settled.insert(txn);
         self.release_keys(txn);
@@ -336,6 +370,7 @@ impl<W: World> Core<W> {
                             self.locks.prepare(txn, db, &key);
                         }
                     }
+                    self.quotas.reserve(effects.iter().map(|e| e.charge));
                     let known = Participant {
                         coordinator,
                         age,

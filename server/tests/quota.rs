@@ -1,0 +1,366 @@
+//! Quotas: never exceeded, whatever happens at once or is killed; and nobody is refused while there
+//! is room, on whichever shard it lies.
+
+use sealfs_protocol::attr::SetAttr;
+use sealfs_protocol::message::{Op, OpReply};
+use sealfs_protocol::usage::Totals;
+use sealfs_protocol::{Errno, InodeId, OpenId, TruncateGeneration};
+use sealfs_testkit::client::at;
+use sealfs_testkit::{Client, Cluster, Random, Settings};
+
+const O_RDWR: u32 = 2;
+const O_CREAT: u32 = 0o100;
+const BLOCK: u64 = 4096;
+const EDQUOT: Option<Errno> = Some(Errno::EDQUOT);
+
+struct Fs {
+    cluster: Cluster,
+    client: Client,
+    root: InodeId,
+    quota: Totals,
+}
+
+impl Fs {
+    /// A cluster whose volume may hold `bytes` and `inodes` (0: no limit).
+    fn new(shards: u32, seed: u64, bytes: u64, inodes: u64) -> Fs {
+        let mut cluster = Cluster::new(Settings {
+            shards,
+            partitions: 48,
+            seed,
+            ..Settings::default()
+        });
+        let client = Client::new(&mut cluster, 11, 0);
+        let root = client.root(&cluster);
+        let mut fs = Fs {
+            cluster,
+            client,
+            root,
+            quota: Totals::default(),
+        };
+        fs.resize(bytes, inodes);
+        fs
+    }
+
+    fn resize(&mut self, bytes: u64, inodes: u64) {
+        let limit = |quota: u64| if quota == 0 { u64::MAX } else { quota };
+        self.quota = Totals {
+            bytes: limit(bytes),
+            inodes: limit(inodes),
+        };
+        self.cluster.publish(|state| {
+            state.volumes[0].quota_bytes = bytes;
+            state.volumes[0].quota_inodes = inodes;
+        });
+    }
+
+    /// What the volume takes on all shards that are up.
+    fn used(&self) -> Totals {
+        let cores = (0..self.cluster.shards()).filter_map(|i| self.cluster.core(i));
+        let shares = cores.flat_map(|core| core.usage_by_partition().into_values());
+        shares.fold(Totals::default(), Totals::plus)
+    }
+
+    fn check(&self) {
+        let (used, quota) = (self.used(), self.quota);
+        let within = used.bytes <= quota.bytes && used.inodes <= quota.inodes;
+        assert!(within, "{used:?} of {quota:?}");
+    }
+
+    fn call(&mut self, op: Op, payload: &[u8]) -> OpReply {
+        let reply = self.client.call_with(&mut self.cluster, op, payload).reply;
+        self.check();
+        reply
+    }
+
+    fn errno(&mut self, op: Op) -> Option<Errno> {
+        match self.call(op, &[]) {
+            OpReply::Errno(errno) => Some(errno),
+            _ => None,
+        }
+    }
+
+    fn create(&mut self, path: &str) -> Result<InodeId, Errno> {
+        let op = open(self.root, path);
+        match self.call(op, &[]) {
+            OpReply::Opened { attr, .. } => {
+                self.close(attr.ino);
+                Ok(attr.ino)
+            }
+            OpReply::Errno(errno) => Err(errno),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn close(&mut self, ino: InodeId) {
+        let open = OpenId(1);
+        self.call(Op::Close { ino, open }, &[]);
+    }
+
+    /// `blocks` blocks at the end of a file.
+    fn append(&mut self, ino: InodeId, blocks: u64) -> Option<Errno> {
+        let bytes = vec![3; (blocks * BLOCK) as usize];
+        match self.call(append(ino, blocks), &bytes) {
+            OpReply::Written { .. } => None,
+            OpReply::Errno(errno) => Some(errno),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn make_dir(&mut self, path: &str) -> Option<Errno> {
+        let at = at(self.root, path);
+        self.errno(Op::MakeDir { at, mode: 0o755 })
+    }
+
+    fn unlink(&mut self, path: &str) -> Option<Errno> {
+        let at = at(self.root, path);
+        self.errno(Op::Unlink { at })
+    }
+
+    fn truncate(&mut self, ino: InodeId, size: u64) -> Option<Errno> {
+        self.errno(Op::SetAttr {
+            at: at(ino, ""),
+            follow: false,
+            set: SetAttr {
+                size_bytes: Some(size),
+                by_handle: true,
+                ..SetAttr::default()
+            },
+        })
+    }
+}
+
+fn open(base: InodeId, path: &str) -> Op {
+    Op::Open {
+        at: at(base, path),
+        flags: O_RDWR | O_CREAT,
+        mode: 0o644,
+        open: OpenId(1),
+        read_bytes: 0,
+    }
+}
+
+fn append(ino: InodeId, blocks: u64) -> Op {
+    Op::Append {
+        ino,
+        len_bytes: (blocks * BLOCK) as u32,
+        open: OpenId(1),
+    }
+}
+
+#[test]
+fn one_shard_fills_to_the_last_block_and_refuses_the_next() {
+    // The root takes one block.
+    let mut fs = Fs::new(1, 1, 11 * BLOCK, 0);
+    let file = fs.create("f").expect("there is room");
+    assert_eq!(fs.append(file, 10), None);
+    assert_eq!(fs.used().bytes, 11 * BLOCK);
+    assert_eq!(fs.append(file, 1), EDQUOT);
+    assert_eq!(fs.make_dir("d"), EDQUOT);
+    // What needs no block goes on: an empty file, an overwrite, a removal.
+    fs.create("empty").expect("it takes no block");
+    let overwrite = Op::Write {
+        ino: file,
+        chunk: 0,
+        offset_bytes: 0,
+        len_bytes: BLOCK as u32,
+        generation: TruncateGeneration(0),
+        open: OpenId(1),
+    };
+    let written = fs.call(overwrite, &vec![4; BLOCK as usize]);
+    assert!(matches!(written, OpReply::Written { .. }), "{written:?}");
+    assert_eq!(fs.truncate(file, 5 * BLOCK), None);
+    assert_eq!(fs.append(file, 5), None);
+    assert_eq!(fs.append(file, 1), EDQUOT);
+}
+
+#[test]
+fn inodes_are_counted_to_the_last_for_every_kind() {
+    let mut fs = Fs::new(1, 1, 0, 3);
+    fs.create("a").expect("there is room");
+    assert_eq!(fs.make_dir("b"), None);
+    assert_eq!(fs.create("c"), Err(Errno::EDQUOT));
+    assert_eq!(fs.make_dir("c"), EDQUOT);
+    let place = at(fs.root, "c");
+    let target = b"x".to_vec();
+    assert_eq!(fs.errno(Op::Symlink { at: place, target }), EDQUOT);
+    // A further name is no further inode.
+    let ino = fs.create("a").expect("it exists");
+    let to = at(fs.root, "second");
+    let from_open = None;
+    assert_eq!(fs.errno(Op::Link { ino, to, from_open }), None);
+    assert_eq!(fs.unlink("a"), None);
+    assert_eq!(fs.create("c"), Err(Errno::EDQUOT));
+    assert_eq!(fs.unlink("second"), None);
+    fs.create("c").expect("there is room again");
+}
+
+#[test]
+fn fallocate_is_refused_for_what_there_is_no_quota_for() {
+    let mut fs = Fs::new(1, 1, 11 * BLOCK, 0);
+    let file = fs.create("f").expect("there is room");
+    let allocate = |len: u64| Op::Allocate {
+        ino: file,
+        mode: 0,
+        offset: 0,
+        len,
+        open: OpenId(1),
+    };
+    assert_eq!(fs.errno(allocate(11 * BLOCK)), EDQUOT);
+    assert_eq!(fs.errno(allocate(10 * BLOCK)), None);
+}
+
+#[test]
+fn a_quota_below_the_use_lets_things_go_and_nothing_come() {
+    let mut fs = Fs::new(3, 5, 0, 0);
+    let file = fs.create("f").expect("there is no limit");
+    assert_eq!(fs.append(file, 20), None);
+    fs.quota.bytes = u64::MAX;
+    fs.cluster
+        .publish(|state| state.volumes[0].quota_bytes = 10 * BLOCK);
+    assert_eq!(fs.append(file, 1), EDQUOT);
+    assert_eq!(fs.truncate(file, 2 * BLOCK), None);
+    fs.resize(10 * BLOCK, 0);
+    assert_eq!(fs.append(file, 7), None);
+    assert_eq!(fs.append(file, 1), EDQUOT);
+    fs.resize(20 * BLOCK, 0);
+    assert_eq!(fs.append(file, 10), None);
+    assert_eq!(fs.append(file, 1), EDQUOT);
+}
+
+/// One client does one thing after the other: it never gets past the limit, and is refused only if
+/// there is no room on any shard.
+fn exact(seed: u64, kills: bool) {
+    let mut fs = Fs::new(3, seed, 200 * BLOCK, 60);
+    let mut random = Random::new(seed);
+    let mut files: Vec<(String, InodeId, u64)> = Vec::new();
+    let mut refused = 0;
+    for step in 0..500 {
+        let used = fs.used();
+        let room = |blocks: u64, inodes: u64| {
+            let bytes = used.bytes + blocks * BLOCK <= 200 * BLOCK || blocks == 0;
+            bytes && (used.inodes + inodes <= 60 || inodes == 0)
+        };
+        let path = format!("{}{step}", ["", "d1/", "d2/"][random.below(3) as usize]);
+        let what = random.below(10);
+        let (result, fits) = match what {
+            0..=2 => match fs.create(&path) {
+                Ok(ino) => {
+                    files.push((path, ino, 0));
+                    (None, room(0, 1))
+                }
+                Err(Errno::ENOENT) => (None, true),
+                Err(errno) => (Some(errno), room(0, 1)),
+            },
+            3 => {
+                let dir = format!("d{}", 1 + random.below(40));
+                match fs.make_dir(&dir) {
+                    Some(Errno::EEXIST) => (None, true),
+                    result => {
+                        // A participant applies a moment after the answer.
+                        fs.cluster.pass(100_000_000);
+                        (result, room(1, 1))
+                    }
+                }
+            }
+            4..=7 if !files.is_empty() => {
+                let at = random.below(files.len() as u64) as usize;
+                let blocks = 1 + random.below(30);
+                let result = fs.append(files[at].1, blocks);
+                if result.is_none() {
+                    files[at].2 += blocks;
+                }
+                (result, room(blocks, 0))
+            }
+            8 if !files.is_empty() => {
+                let at = random.below(files.len() as u64) as usize;
+                let cut = files[at].2 / 2;
+                files[at].2 = cut;
+                assert_eq!(fs.truncate(files[at].1, cut * BLOCK), None);
+                (None, true)
+            }
+            _ if !files.is_empty() => {
+                let at = random.below(files.len() as u64) as usize;
+                let (path, _, _) = files.swap_remove(at);
+                assert_eq!(fs.unlink(&path), None);
+                // Its chunks elsewhere go a moment later; what is refused meanwhile is right.
+                fs.cluster.pass(100_000_000);
+                (None, true)
+            }
+            _ => (None, true),
+        };
+        // It may fit although there seems to be no room: a failed append leaves blocks behind the
+        // end, which the next one fills.
+        assert!(
+            result.is_none() || result == EDQUOT && !fits,
+            "step {step} of seed {seed}, operation {what}: {result:?}, {used:?}"
+        );
+        refused += usize::from(result.is_some());
+        if kills && random.one_in(30) {
+            let victim = random.below(3) as usize;
+            fs.cluster.kill(victim);
+            fs.cluster.start(victim);
+        }
+    }
+    assert!(refused > 10, "the limits were hardly met: {refused}");
+}
+
+#[test]
+fn over_three_shards_the_limit_is_exact() {
+    for seed in 0..6 {
+        exact(seed, false);
+    }
+}
+
+#[test]
+fn restarts_neither_lose_nor_double_what_was_allowed() {
+    for seed in 100..104 {
+        exact(seed, true);
+    }
+}
+
+#[test]
+fn many_at_once_reach_the_limit_and_never_pass_it() {
+    for seed in 0..6 {
+        let mut fs = Fs::new(3, seed, 0, 200);
+        for dir in 0..5 {
+            assert_eq!(fs.make_dir(&format!("d{dir}")), None);
+        }
+        let mut clients: Vec<(Client, u32, bool)> = (0..5)
+            .map(|i| (Client::new(&mut fs.cluster, 100 + i, 0), 0, false))
+            .collect();
+        let mut steps = 0;
+        let next = |i: usize, n: u32| open(InodeId(0), &format!("d{}/f{i}-{n}", n % 5));
+        let begin = |fs: &mut Fs, client: &mut Client, i: usize, n: u32| {
+            let mut op = next(i, n);
+            if let Op::Open { at, .. } = &mut op {
+                at.base = fs.root;
+            }
+            client.begin(&mut fs.cluster, op, &[]);
+        };
+        for (i, (client, _, _)) in clients.iter_mut().enumerate() {
+            begin(&mut fs, client, i, 0);
+        }
+        while clients.iter().any(|(_, _, done)| !done) {
+            steps += 1;
+            assert!(steps < 1_000_000, "no progress");
+            for (i, (client, n, done)) in clients.iter_mut().enumerate() {
+                let Some(outcome) = (!*done).then(|| client.poll(&mut fs.cluster)).flatten() else {
+                    continue;
+                };
+                match outcome.errno() {
+                    None => {
+                        *n += 1;
+                        begin(&mut fs, client, i, *n);
+                    }
+                    Some(errno) => {
+                        assert_eq!(errno, Errno::EDQUOT);
+                        *done = true;
+                    }
+                }
+            }
+            fs.cluster.advance();
+            fs.check();
+        }
+        assert_eq!(fs.used().inodes, 200, "seed {seed}");
+    }
+}
