@@ -65,6 +65,7 @@ fn body(tag: u8, bytes: &[u8]) -> Result<&[u8], Malformed> {
 }
 
 const POSITION_TAG: u8 = 1;
+const ORIGINALS_TAG: u8 = 1;
 
 macro_rules! records {
     ($($name:ident = $tag:expr;)*) => {$(
@@ -84,6 +85,7 @@ records! {
     DentryRecord = 1;
     PositionRecord = POSITION_TAG;
     PartRecord = 1;
+    OriginalsRecord = ORIGINALS_TAG;
     OrphanRecord = 1;
     SlotRecord = 1;
     TxnRecord = 1;

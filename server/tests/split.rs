@@ -51,7 +51,6 @@ impl Fs {
             }
             assert_eq!(fs.create(&format!("f{i}")).errno(), None, "f{i}");
         }
-        // The split is a job of its own; a stat waits for it if it is under way.
         fs.cluster.pass(1_000_000_000);
         assert!(fs.is_split(), "{shards} shards");
         fs

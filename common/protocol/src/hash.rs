@@ -22,9 +22,19 @@ pub fn directory_partition(parent: InodeId, name: &[u8], partitions: u16) -> Par
     place(h.digest(), partitions)
 }
 
+/// By which a split directory tells its names apart.
+pub fn name(name: &[u8]) -> u64 {
+    xxh3_64(name)
+}
+
 /// The part, from 1 on, of a directory split into `parts` that hosts a name; `None` for no parts.
-pub fn directory_part(name: &[u8], parts: u16) -> Option<u16> {
-    (parts > 0).then(|| (xxh3_64(name) % u64::from(parts)) as u16 + 1)
+pub fn directory_part(of: &[u8], parts: u16) -> Option<u16> {
+    part_of_hash(name(of), parts)
+}
+
+/// The part of a name whose hash is known.
+pub fn part_of_hash(hash: u64, parts: u16) -> Option<u16> {
+    (parts > 0).then(|| (hash % u64::from(parts)) as u16 + 1)
 }
 
 /// Where the search for the partition of part `part` of a split directory begins: the next one of

@@ -364,6 +364,9 @@ pub enum Stop {
     /// `base` is split: the next component is asked of the partition that hosts its part
     /// ([`crate::hash::directory_part`]), the first part's partition coming first.
     Split { parts: Vec<PartitionId> },
+    /// To who asked a part: the next component is one of the names that `base` had when it was
+    /// split, which stay with its inode. To be asked of `base`'s own partition.
+    Original,
 }
 
 /// A directory passed on the way: the path is consumed up to `consumed_bytes` (without its `/`).

@@ -408,7 +408,7 @@ impl Client {
             OpReply::Walked(Walked {
                 consumed_bytes,
                 base,
-                stop: stop @ (Stop::Elsewhere | Stop::Split { .. }),
+                stop: stop @ (Stop::Elsewhere | Stop::Split { .. } | Stop::Original),
             }) if !pending.stays => {
                 let mut op = pending.op;
                 let mut partition = base.partition();

@@ -21,6 +21,8 @@ struct Walk {
     base: InodeId,
     path: Vec<u8>,
     links: u32,
+    /// The next name is an original of the base, which is split: asked of the base's partition.
+    original: bool,
 }
 
 /// What one request of a walk brought.
@@ -53,6 +55,7 @@ impl Client {
             base: at.base,
             path: at.path[leading..].to_vec(),
             links: 0,
+            original: false,
         };
         let deadline = self.deadline();
         loop {
@@ -73,9 +76,14 @@ impl Client {
         let (start, version, partition) = {
             let cache = self.shared.directories.lock();
             let start = cache.walk(credential, walk.base, &walk.path, false);
-            let partition = cache.partition(start.base, &walk.path[start.consumed..]);
+            let partition = if walk.original && start.consumed == 0 {
+                start.base.partition()
+            } else {
+                cache.partition(start.base, &walk.path[start.consumed..])
+            };
             (start, cache.version(), partition)
         };
+        walk.original = false;
         let rest = &walk.path[start.consumed..];
         let op = make(WireAt {
             base: start.base,
@@ -225,6 +233,13 @@ impl Client {
                 let slashes = rest.iter().take_while(|b| **b == b'/').count();
                 walk.path = rest[slashes..].to_vec();
                 walk.base = walked.base;
+                Ok(())
+            }
+            Stop::Original => {
+                let slashes = rest.iter().take_while(|b| **b == b'/').count();
+                walk.path = rest[slashes..].to_vec();
+                walk.base = walked.base;
+                walk.original = true;
                 Ok(())
             }
             Stop::AboveRoot => {

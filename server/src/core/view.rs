@@ -21,6 +21,7 @@ use crate::meta::db::{Db, Key, key};
 use crate::records::{InodeRecord, Record};
 use crate::store::{ChunkChange, ChunkName, ChunkRecord, WriteAs};
 use sealfs_protocol::attr::Time;
+use sealfs_protocol::codec::Malformed;
 use sealfs_protocol::manager::Durability;
 use sealfs_protocol::message::Passed;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
@@ -90,6 +91,16 @@ impl<W: World> View<'_, W> {
     /// The record under a key, as this operation has left it.
     pub fn read<R: Record>(&mut self, db: Db, key: &Key) -> OpResult<Option<R>> {
         self.with(db, key, |bytes| R::decode(bytes).map_err(|_| damaged(db)))
+    }
+
+    /// What `parse` finds in the record under a key.
+    pub fn look<T>(
+        &mut self,
+        db: Db,
+        key: &Key,
+        parse: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> OpResult<Option<T>> {
+        self.with(db, key, |bytes| parse(bytes).map_err(|_| damaged(db)))
     }
 
     pub fn read_bytes(&mut self, db: Db, key: &Key) -> OpResult<Option<Vec<u8>>> {
@@ -223,19 +234,6 @@ impl<W: World> View<'_, W> {
 
     pub fn delete(&mut self, partition: PartitionId, db: Db, key: Key) {
         self.set(partition, db, key, Value::Delete, Charge::default());
-    }
-
-    /// As [`View::put`], of a key that this operation has not changed so far: for many of them.
-    pub fn put_fresh<R: Record>(&mut self, partition: PartitionId, db: Db, key: Key, record: &R) {
-        let value = Value::Put(record.encode());
-        self.changes
-            .writes
-            .push(Write::free(partition, db, key, value));
-    }
-
-    pub fn delete_fresh(&mut self, partition: PartitionId, db: Db, key: Key) {
-        let gone = Write::free(partition, db, key, Value::Delete);
-        self.changes.writes.push(gone);
     }
 
     pub fn put_inode(&mut self, ino: InodeId, record: &InodeRecord) {

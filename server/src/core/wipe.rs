@@ -11,7 +11,8 @@ use super::commit::inode_of_key;
 use super::{Core, World};
 use crate::meta::db::{Db, Key, key, until};
 use crate::records::{
-    GenerationRecord, InodeRecord, PartRecord, Record, is_split_part, partition_of_key,
+    GenerationRecord, InodeRecord, ORIGINALS_PART, PartRecord, Record, SPLIT_PART, number_of_part,
+    partition_of_key,
 };
 use crate::store::ChunkRecord;
 use sealfs_protocol::usage::{Charge, Totals};
@@ -143,7 +144,7 @@ impl<W: World> Core<W> {
                 }
                 _ => {}
             },
-            Phase::Generations if is_split_part(key) => {
+            Phase::Generations if number_of_part(key) == Some(SPLIT_PART) => {
                 let (Ok(part), Some(ino)) = (PartRecord::decode(value), inode_of_key(key)) else {
                     return true;
                 };
@@ -160,10 +161,13 @@ impl<W: World> Core<W> {
                     remove(Db::Dent, name, Value::Delete);
                 }
                 if whole {
+                    let originals = key::part(partition, ino, ORIGINALS_PART);
+                    remove(Db::Part, originals, Value::Delete);
                     remove(Db::Part, key.clone(), Value::Delete);
                 }
                 return whole;
             }
+            Phase::Generations if number_of_part(key) != Some(0) => {}
             Phase::Generations => match GenerationRecord::decode(value) {
                 Ok(record) if progress.volumes.contains(&record.volume) => {
                     remove(Db::Part, key.clone(), Value::Delete);

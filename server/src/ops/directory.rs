@@ -1,23 +1,21 @@
 //! A directory as far as one of its names is concerned, and the entries in it.
 //!
 //! Names of a directory lie with its inode; those of a split one in its parts, by the hash of the
-//! name. [`Dir`] is whichever of the two hosts a name, so that operations need not tell them apart:
+//! name, but for its originals. [`Dir`] is whichever of the two hosts a name, so that operations need not tell them apart:
 //! checks look at its record, counts and times change in it, and new files live beside it.
 
 use super::permission::{self, X};
 use crate::core::{MemoryChange, OpResult, View, World};
 use crate::meta::db::{Db, key};
 use crate::records::{
-    DentryRecord, Directory, InodeRecord, PartRecord, PositionRecord, SPLIT_PART, part_of_entry,
-    position_name,
+    DentryRecord, Directory, InodeRecord, ORIGINALS_PART, OriginalsRecord, PartRecord,
+    PositionRecord, SPLIT_PART, position_name,
 };
 use sealfs_protocol::limits::NAME_MAX_BYTES;
 use sealfs_protocol::{Errno, InodeId, PartitionId, hash};
 
 /// Names after which a directory is split.
 pub const SPLIT_ENTRIES: u64 = 4096;
-/// As are directories whose names take more than this: the split is one log entry.
-pub const SPLIT_NAME_BYTES: u64 = 192 << 10;
 
 #[derive(Clone)]
 pub struct Dir {
@@ -78,10 +76,15 @@ impl Dir {
             return Err(Errno::ENOTDIR.into());
         }
         permission::check(&record, &v.caller.credentials, X)?;
-        match host_of(&record, name) {
-            Some(host) if record.nlink > 0 => Dir::part_named(v, ino, host),
-            _ => Ok(Dir::whole(ino, record)),
+        let Some(host) = host_of(&record, name).filter(|_| record.nlink > 0) else {
+            return Ok(Dir::whole(ino, record));
+        };
+        let known = ino.partition();
+        let known = if v.is_mine(known) { known } else { host };
+        if is_original(v, known, ino, name)? {
+            return Ok(Dir::whole(ino, record));
         }
+        Dir::part_named(v, ino, host)
     }
 
     /// A part that the directory's inode names, so that it must be there.
@@ -93,12 +96,14 @@ impl Dir {
         Err(Errno::EIO.into())
     }
 
-    /// Whether names like this one are hosted here.
-    pub fn hosts(&self, name: &[u8]) -> bool {
-        match self.part {
-            Some(part) => hash::directory_part(name, part.parts) == Some(part.index),
-            None => host_of(&self.record, name).is_none(),
-        }
+    /// Whether this is the part that a name's hash leads to.
+    pub fn covers(&self, name: &[u8]) -> bool {
+        let part = self.part;
+        part.is_some_and(|p| hash::directory_part(name, p.parts) == Some(p.index))
+    }
+
+    pub fn is_part(&self) -> bool {
+        self.part.is_some()
     }
 
     /// Where the names are, and the inodes of new files.
@@ -143,7 +148,6 @@ impl Dir {
         let entry = directory.next_entry;
         directory.next_entry += 1;
         directory.entries += 1;
-        directory.name_bytes += name.len() as u64;
         if whole && is_large(directory) {
             v.remember(MemoryChange::Grown(self.ino));
         }
@@ -155,13 +159,11 @@ impl Dir {
         self.touch(v);
         if let Some(directory) = self.record.directory_mut() {
             directory.entries = directory.entries.saturating_sub(1);
-            directory.name_bytes = directory.name_bytes.saturating_sub(name.len() as u64);
         }
         let host = self.host();
         v.delete(host, Db::Dent, key::dent(host, self.ino, name));
-        let keeper = self.position_partition(dentry.entry);
-        let place = key::dent(keeper, self.ino, &position_name(dentry.entry));
-        v.delete(keeper, Db::Dent, place);
+        let place = key::dent(host, self.ino, &position_name(dentry.entry));
+        v.delete(host, Db::Dent, place);
     }
 
     /// Stores both records of an entry.
@@ -173,18 +175,8 @@ impl Dir {
             kind: dentry.kind,
             name: name.to_vec(),
         };
-        let keeper = self.position_partition(dentry.entry);
-        let place = key::dent(keeper, self.ino, &position_name(dentry.entry));
-        v.put(keeper, Db::Dent, place, &position);
-    }
-
-    /// Entries made before the split keep their positions with the directory's inode.
-    fn position_partition(&self, entry: u64) -> PartitionId {
-        if part_of_entry(entry) == 0 {
-            self.ino.partition()
-        } else {
-            self.host()
-        }
+        let place = key::dent(host, self.ino, &position_name(dentry.entry));
+        v.put(host, Db::Dent, place, &position);
     }
 
     /// A name was made, removed or changed.
@@ -196,8 +188,21 @@ impl Dir {
 
 /// Whether an unsplit directory is to be split.
 pub fn is_large(directory: &Directory) -> bool {
-    let large = directory.entries >= SPLIT_ENTRIES || directory.name_bytes >= SPLIT_NAME_BYTES;
-    large && directory.split.is_empty()
+    directory.entries >= SPLIT_ENTRIES && directory.split.is_empty()
+}
+
+/// Whether a split directory had a name with this hash when it was split, as is known in partition
+/// `known`: the directory's own, or that of the part which the hash leads to.
+pub fn is_original<W: World>(
+    v: &mut View<W>,
+    known: PartitionId,
+    dir: InodeId,
+    name: &[u8],
+) -> OpResult<bool> {
+    let key = key::part(known, dir, ORIGINALS_PART);
+    let hash = hash::name(name);
+    let found = v.look(Db::Part, &key, |bytes| OriginalsRecord::has(bytes, hash))?;
+    Ok(found.unwrap_or(false))
 }
 
 pub fn dentry<W: World>(

@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use super::directory::{Dir, dentry, host_of};
+use super::directory::{Dir, dentry, host_of, is_original};
 use super::permission::{self, X};
 use crate::core::{Halt, OpResult, View, World};
 use crate::records::{Body, DentryRecord, InodeRecord};
@@ -109,7 +109,13 @@ fn part_asked<W: World>(v: &mut View<W>, base: InodeId, path: &Path<'_>) -> OpRe
         return Ok(None);
     };
     let part = Dir::part(v, base, v.partition)?;
-    Ok(part.filter(|part| part.hosts(name)))
+    let Some(part) = part.filter(|part| part.covers(name)) else {
+        return Ok(None);
+    };
+    if is_original(v, part.host(), base, name)? {
+        return Err(leave(0, base, Stop::Original));
+    }
+    Ok(Some(part))
 }
 
 /// What hosts `name` in the directory where a walk stands, if it is here.
@@ -121,22 +127,29 @@ fn around<W: World>(v: &mut View<W>, cursor: Cursor, name: &[u8]) -> OpResult<Di
 }
 
 /// The partition of the part that hosts `name`, if it is another record than where the walk stands.
-fn part_host<W: World>(v: &View<W>, cursor: &Cursor, name: &[u8]) -> OpResult<Option<PartitionId>> {
-    if cursor.at.hosts(name) || cursor.at.record.nlink == 0 {
+fn part_host<W: World>(
+    v: &mut View<W>,
+    cursor: &Cursor,
+    name: &[u8],
+) -> OpResult<Option<PartitionId>> {
+    let at = &cursor.at;
+    if at.is_part() || at.record.nlink == 0 {
         return Ok(None);
     }
-    let (at, consumed) = (&cursor.at, cursor.consumed);
-    match host_of(&at.record, name) {
-        Some(host) if v.is_mine(host) => Ok(Some(host)),
-        Some(_) => {
-            let parts = at
-                .record
-                .directory()
-                .map_or(Vec::new(), |d| d.split.clone());
-            Err(leave(consumed, at.ino, Stop::Split { parts }))
-        }
-        None => Err(leave(consumed, at.ino, Stop::Elsewhere)),
+    let Some(host) = host_of(&at.record, name) else {
+        return Ok(None);
+    };
+    if is_original(v, at.host(), at.ino, name)? {
+        return Ok(None);
     }
+    if v.is_mine(host) {
+        return Ok(Some(host));
+    }
+    let parts = at
+        .record
+        .directory()
+        .map_or(Vec::new(), |d| d.split.clone());
+    Err(leave(cursor.consumed, at.ino, Stop::Split { parts }))
 }
 
 /// Whether names can be looked up in a directory by the caller.

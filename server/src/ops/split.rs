@@ -1,11 +1,10 @@
 //! Splitting a large directory over parts, and what concerns all parts of one.
 //!
-//! A directory that has grown large is split once, for good: its names move by their hash to parts
-//! on all shards, each with counts and times of its own. Inodes stay where they are, so the names
-//! that move are estranged from theirs; so do the positions that listings follow, which keep their
-//! numbers. What must stay true: parts are there exactly as long as the directory has a name, each
-//! with the directory's access attributes; a change of those, and the directory's removal, is a
-//! transaction over all parts.
+//! A directory that has grown large is split once, for good: from then on new names go by their
+//! hash to parts on all shards, each with counts and times of its own. The names that it has by
+//! then stay where they are and are remembered as its originals. What must stay true: parts are
+//! there exactly as long as the directory has a name, each with the directory's access attributes;
+//! a change of those, and the directory's removal, is a transaction over all parts.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -15,10 +14,9 @@ use super::directory::{Dir, is_large};
 use crate::core::{OpResult, View, World};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{
-    DentryRecord, InodeRecord, PartRecord, PositionRecord, SPLIT_PART, entry_of_position,
+    InodeRecord, ORIGINALS_PART, OriginalsRecord, PartRecord, PositionRecord, SPLIT_PART,
     first_entry, position_name,
 };
-use sealfs_protocol::attr::S_IFDIR;
 use sealfs_protocol::peer::{PartCounts, PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, InodeId, PartitionId, ShardId, hash};
 
@@ -59,8 +57,15 @@ pub fn drop_parts<W: World>(v: &mut View<W>, ino: InodeId, record: &mut InodeRec
     let Some(directory) = record.directory_mut() else {
         return;
     };
-    for host in std::mem::take(&mut directory.split) {
+    let hosts = std::mem::take(&mut directory.split);
+    if hosts.is_empty() {
+        return;
+    }
+    let home = ino.partition();
+    v.delete(home, Db::Part, key::part(home, ino, ORIGINALS_PART));
+    for host in hosts {
         v.delete(host, Db::Part, key::part(host, ino, SPLIT_PART));
+        v.delete(host, Db::Part, key::part(host, ino, ORIGINALS_PART));
     }
 }
 
@@ -166,29 +171,22 @@ pub fn split<W: World>(v: &mut View<W>, ino: InodeId) -> OpResult<()> {
     }
     // Locks the places of the parts, and makes their shards participants.
     v.prefetch(&keys(ino, &hosts))?;
-    let mut parts: Vec<PartRecord> = (1..=count)
-        .map(|part| new_part(&record, part, count))
-        .collect();
-    for (name, dentry) in names(v, ino)? {
-        let part = hash::directory_part(&name, count).ok_or(Errno::EIO)?;
-        let host = hosts[usize::from(part) - 1];
-        let home = ino.partition();
-        v.delete_fresh(home, Db::Dent, key::dent(home, ino, &name));
-        v.put_fresh(host, Db::Dent, key::dent(host, ino, &name), &dentry);
-        let copy = &mut parts[usize::from(part) - 1].record;
-        copy.nlink += u32::from(dentry.kind == S_IFDIR);
-        if let Some(directory) = copy.directory_mut() {
-            directory.entries += 1;
-            directory.name_bytes += name.len() as u64;
-        }
+    let mut all = OriginalsRecord {
+        hashes: hashes(v, ino)?,
+    };
+    all.hashes.sort_unstable();
+    let home = ino.partition();
+    v.put(home, Db::Part, key::part(home, ino, ORIGINALS_PART), &all);
+    for (host, part) in hosts.iter().copied().zip(1..) {
+        let belongs = |hash: &&u64| hash::part_of_hash(**hash, count) == Some(part);
+        let own = OriginalsRecord {
+            hashes: all.hashes.iter().filter(belongs).copied().collect(),
+        };
+        v.put(host, Db::Part, key::part(host, ino, ORIGINALS_PART), &own);
+        let record = new_part(&record, part, count);
+        v.put(host, Db::Part, key::part(host, ino, SPLIT_PART), &record);
     }
-    for (part, host) in parts.iter().zip(&hosts) {
-        v.put_fresh(*host, Db::Part, key::part(*host, ino, SPLIT_PART), part);
-    }
-    record.nlink = OWN_LINKS;
     if let Some(directory) = record.directory_mut() {
-        directory.entries = 0;
-        directory.name_bytes = 0;
         directory.split = hosts;
     }
     v.put_inode(ino, &record);
@@ -201,7 +199,6 @@ fn new_part(record: &InodeRecord, part: u16, parts: u16) -> PartRecord {
     record.has_xattrs = false;
     if let Some(directory) = record.directory_mut() {
         directory.entries = 0;
-        directory.name_bytes = 0;
         directory.next_entry = first_entry(part);
     }
     PartRecord {
@@ -211,30 +208,23 @@ fn new_part(record: &InodeRecord, part: u16, parts: u16) -> PartRecord {
     }
 }
 
-/// All names of an unsplit directory of this shard.
-fn names<W: World>(v: &mut View<W>, ino: InodeId) -> OpResult<Vec<(Vec<u8>, DentryRecord)>> {
+/// The hashes of all names of an unsplit directory of this shard.
+fn hashes<W: World>(v: &mut View<W>, ino: InodeId) -> OpResult<Vec<u64>> {
     let partition = ino.partition();
     let from = key::dent(partition, ino, &position_name(0));
     let until = key::dent(partition, ino, &[1]);
-    let mut names = Vec::new();
+    let mut hashes = Vec::new();
     let mut damaged = false;
-    v.scan(Db::Dent, &from, &until, |key, value| {
-        let (Some(entry), Ok(position)) = (entry_of_position(key), PositionRecord::access(value))
-        else {
-            damaged = true;
-            return ControlFlow::Break(());
-        };
-        let dentry = DentryRecord {
-            ino: InodeId(position.ino.0.to_native()),
-            kind: position.kind.to_native(),
-            entry,
-        };
-        names.push((position.name.to_vec(), dentry));
+    v.scan(Db::Dent, &from, &until, |_, value| {
+        match PositionRecord::access(value) {
+            Ok(entry) => hashes.push(hash::name(&entry.name)),
+            Err(_) => damaged = true,
+        }
         ControlFlow::Continue(())
     })?;
     if damaged {
         log::error!("directory {ino} holds a damaged entry");
         return Err(Errno::EIO.into());
     }
-    Ok(names)
+    Ok(hashes)
 }

@@ -2,11 +2,13 @@
 //!
 //! A directory with few names keeps them all in its own partition. A large one is split by the hash
 //! of the names over partitions of all shards (ops/split.rs): each part has a copy of the
-//! directory's inode with counts and times of its own. What must stay true: an entry keeps its
-//! number as long as it stays, and no number is used twice in one directory, so that a listing in
-//! the order of the numbers sees each entry once whatever is created or removed meanwhile.
+//! directory's inode with counts and times of its own. The names that were there at the split are
+//! the *originals*: they stay with the directory's inode, also if they are removed and made again.
+//! What must stay true: which names are originals never changes; an entry keeps its number as long
+//! as it stays, and no number is used twice in one directory, so that a listing in the order of the
+//! numbers sees each entry once whatever is created or removed meanwhile.
 
-use super::{InodeRecord, POSITION_TAG, body};
+use super::{InodeRecord, ORIGINALS_TAG, POSITION_TAG, body};
 use rkyv::rancor::Error;
 use rkyv::{Archive, Deserialize, Serialize};
 use sealfs_protocol::codec::Malformed;
@@ -21,12 +23,9 @@ pub struct Directory {
     pub name: Vec<u8>,
     /// Names here.
     pub entries: u64,
-    /// Their bytes together, about.
-    pub name_bytes: u64,
     /// Number of the next entry here.
     pub next_entry: u64,
     /// Partitions that host the parts of a split directory, the first part's first; empty before.
-    /// Names that were there at the split keep their positions with the directory's inode.
     pub split: Vec<PartitionId>,
 }
 
@@ -36,7 +35,6 @@ impl Directory {
             parent,
             name: name.to_vec(),
             entries: 0,
-            name_bytes: 0,
             next_entry: 1,
             split: Vec::new(),
         }
@@ -81,15 +79,35 @@ pub struct PartRecord {
     pub record: InodeRecord,
 }
 
+/// `part` under (directory, [`ORIGINALS_PART`]): with the directory's inode all its originals, with
+/// a part those that would otherwise belong to it.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct OriginalsRecord {
+    /// Hashes of the names ([`sealfs_protocol::hash::name`]), ascending.
+    pub hashes: Vec<u64>,
+}
+
+impl OriginalsRecord {
+    /// Whether a stored record has a name's hash.
+    pub fn has(bytes: &[u8], hash: u64) -> Result<bool, Malformed> {
+        let stored = rkyv::access::<ArchivedOriginalsRecord, Error>(body(ORIGINALS_TAG, bytes)?);
+        let hashes = &stored.map_err(|_| Malformed)?.hashes;
+        Ok(hashes
+            .binary_search_by_key(&hash, |h| h.to_native())
+            .is_ok())
+    }
+}
+
 /// The number under which a part stands in `part`: a partition hosts one of a directory at most.
 pub const SPLIT_PART: u16 = u16::MAX - 2;
+pub const ORIGINALS_PART: u16 = u16::MAX - 3;
 
 /// The smallest number of a part's entries.
 pub const fn first_entry(part: u16) -> u64 {
     (part as u64) << PART_SHIFT | 1
 }
 
-/// The part that an entry's position lies with; 0: with the directory's inode.
+/// The part that an entry is in; 0: the directory itself.
 pub const fn part_of_entry(entry: u64) -> u64 {
     entry >> PART_SHIFT
 }
@@ -110,9 +128,10 @@ pub fn entry_of_position(key: &[u8]) -> Option<u64> {
     }
 }
 
-/// Whether a key of `part` is that of a directory's part.
-pub fn is_split_part(key: &[u8]) -> bool {
-    key.get(PREFIX_BYTES..) == Some(&SPLIT_PART.to_be_bytes())
+/// What a key of `part` says behind (partition, inode).
+pub fn number_of_part(key: &[u8]) -> Option<u16> {
+    let number = key.get(PREFIX_BYTES..)?;
+    Some(u16::from_be_bytes(number.try_into().ok()?))
 }
 
 /// Length of (partition, be64) at the head of a key.
@@ -122,6 +141,7 @@ const PREFIX_BYTES: usize = 10;
 mod tests {
     use super::*;
     use crate::meta::db::key;
+    use crate::records::Record;
 
     #[test]
     fn positions_sort_by_number_and_read_back() {
@@ -137,11 +157,14 @@ mod tests {
     fn entries_tell_their_part() {
         assert_eq!(part_of_entry(1), 0);
         assert_eq!(part_of_entry(first_entry(256) + 7), 256);
-        assert!(is_split_part(&key::part(
-            PartitionId(3),
-            InodeId(9),
-            SPLIT_PART
-        )));
-        assert!(!is_split_part(&key::part(PartitionId(3), InodeId(9), 0)));
+    }
+
+    #[test]
+    fn originals_are_found_by_their_hashes_where_they_are_stored() {
+        let hashes = (0..4096u64).map(|i| i * 3).collect();
+        let bytes = OriginalsRecord { hashes }.encode();
+        assert_eq!(OriginalsRecord::has(&bytes, 4095 * 3), Ok(true));
+        assert_eq!(OriginalsRecord::has(&bytes, 7), Ok(false));
+        assert_eq!(OriginalsRecord::has(&bytes[..3], 7), Err(Malformed));
     }
 }
