@@ -53,25 +53,25 @@ impl Pair {
 
     /// Replaces `old` by `new` if nobody changed it meanwhile.
     fn exchange(&self, old: [u64; 2], new: [u64; 2]) -> bool {
-        let done: u8;
+        let done: u64;
         // SAFETY: the address is 16-byte aligned; rbx, which the compiler keeps for itself, is
-        // handed back.
+        // handed back. Every operand has its register by name: one that the compiler chose might
+        // be rbx, and be lost with it.
         unsafe {
             asm!(
-                "xchg {new_low}, rbx",
-                "lock cmpxchg16b xmmword ptr [{pair}]",
-                "sete {done}",
-                "mov rbx, {new_low}",
-                new_low = inout(reg) new[0] => _,
-                pair = in(reg) self.0.get(),
-                done = out(reg_byte) done,
-                inout("rax") old[0] => _,
+                "xchg rsi, rbx",
+                "lock cmpxchg16b xmmword ptr [rdi]",
+                "sete al",
+                "mov rbx, rsi",
+                inout("rsi") new[0] => _,
+                in("rdi") self.0.get(),
+                inout("rax") old[0] => done,
                 inout("rdx") old[1] => _,
                 in("rcx") new[1],
                 options(nostack)
             );
         }
-        done != 0
+        done as u8 != 0
     }
 }
 
