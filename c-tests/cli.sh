@@ -41,7 +41,7 @@ export servers sealfs mount volume library scratch SEALFS_STATE SEALFS_ROOT SEAL
 
 help-has-examples() {
     for verb in dev 'dev up' 'dev env' 'dev run' 'dev kill' 'dev start' 'dev down' run status volume 'volume create' \
-        'volume list' 'volume resize' 'volume rename' 'volume set' 'volume delete' server 'server list' ls cat cp rm mkdir stat doctor; do
+        'volume list' 'volume resize' 'volume rename' 'volume set' 'volume delete' server 'server list' ls cat cp rm mkdir stat chunk-size doctor; do
         # shellcheck disable=SC2086
         "$sealfs" $verb --help | grep -q 'Example' || die "$verb --help has no examples"
     done

@@ -184,6 +184,21 @@ many-programs-fill-one-quota() {
     soon is "$total" fact vt-many used_bytes
 }
 
+chunk-size-of-a-directory() {
+    "$sealfs" volume create vt-chunks --chunk-size 1M
+    in_volume vt-chunks bash -c "mkdir $mount/d && head -c 300000 /dev/zero > $mount/d/before"
+    size() { "$sealfs" chunk-size "vt-chunks:/$1"; }
+    [ "$(size d)" = 1048576 ]
+    "$sealfs" chunk-size vt-chunks:/d 64K
+    in_volume vt-chunks bash -c "mkdir $mount/d/sub && seq 100000 > $mount/d/sub/f && seq 100000 | cmp - $mount/d/sub/f"
+    [ "$(size d) $(size d/sub) $(size d/sub/f) $(size d/before)" = '65536 65536 65536 1048576' ] || die "$(size d/sub/f)"
+    fails_with 'Not a directory' "$sealfs" chunk-size vt-chunks:/d/before 64K
+    s=0
+    "$sealfs" chunk-size vt-chunks:/d 100K 2> /dev/null || s=$?
+    [ $s = 2 ] || die "status $s"
+}
+
+t chunk-size-of-a-directory 60
 t quota-by-dd-and-rm 90
 t inode-quota-by-touch 60
 t many-programs-fill-one-quota 90

@@ -30,8 +30,6 @@ pub const ADDRESSES_MAX: usize = 8;
 pub const ADDRESS_MAX_BYTES: usize = 256;
 /// Largest relative share of a server.
 pub const WEIGHT_MAX: u32 = 1024;
-/// Chunk sizes of a volume: 64 KiB to 64 MiB, as powers of two.
-pub const CHUNK_SIZE_LOG2: std::ops::RangeInclusive<u8> = 16..=26;
 
 /// A server as the cluster remembers it.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]

@@ -312,3 +312,33 @@ fn a_deleted_volume_gives_all_its_space_back_and_its_programs_get_estale() {
         assert_eq!(core.usage().inodes, 0);
     }
 }
+
+#[test]
+fn new_files_of_a_directory_get_its_chunk_size_and_old_ones_keep_theirs() {
+    let mut fs = Fs::new(1, 0);
+    let dir = |name: &str| Op::MakeDir {
+        at: at(fs.root, name),
+        mode: 0o755,
+    };
+    let (outer, inner) = (dir("d"), dir("d/sub"));
+    fs.call(outer);
+    fs.create("d/old");
+    let size = |log2| SetAttr {
+        chunk_size_log2: Some(log2),
+        ..SetAttr::default()
+    };
+    assert_eq!(fs.set("d", size(20)), None);
+    fs.call(inner);
+    fs.create("d/sub/new");
+    let layout = |fs: &mut Fs, path: &str| {
+        let at = at(fs.root, path);
+        match fs.call(Op::GetAttr { at, follow: false }) {
+            OpReply::Attr(attr) => attr.layout.chunk_size_log2,
+            other => panic!("{other:?}"),
+        }
+    };
+    let all = ["", "d", "d/old", "d/sub", "d/sub/new"].map(|path| layout(&mut fs, path));
+    assert_eq!(all, [16, 20, 16, 20, 20]);
+    assert_eq!(fs.set("d", size(27)), Some(Errno::EINVAL));
+    assert_eq!(fs.set("d/old", size(20)), Some(Errno::ENOTDIR));
+}

@@ -92,6 +92,9 @@ pub struct SetAttr {
     pub size_bytes: Option<u64>,
     pub atime: Option<SetTime>,
     pub mtime: Option<SetTime>,
+    /// Chunk size of files that will be made in this directory, and of directories made in it, as a
+    /// power of two.
+    pub chunk_size_log2: Option<u8>,
     /// The size comes from an open description that was opened for writing (ftruncate): the
     /// permission was checked at open.
     pub by_handle: bool,

@@ -29,6 +29,8 @@ pub const PARTITIONS_DEFAULT: u16 = 4096;
 pub const PARTITIONS_MAX: u16 = 32767;
 /// Chunk size of a volume unless it was created with another, as a power of two (1 MiB).
 pub const CHUNK_SIZE_LOG2_DEFAULT: u8 = 20;
+/// Chunk sizes that a volume or directory may ask for: 64 KiB to 64 MiB, as powers of two.
+pub const CHUNK_SIZE_LOG2: std::ops::RangeInclusive<u8> = 16..=26;
 /// Places of a file's chunks unless the volume says otherwise.
 pub const WIDTH_DEFAULT: u8 = 16;
 pub const WIDTH_MAX: u8 = 64;

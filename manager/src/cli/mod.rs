@@ -95,6 +95,8 @@ enum Verb {
     Mkdir(files::remove::Mkdir),
     /// Show what is known of files of a volume
     Stat(files::list::Stat),
+    /// Show or set the size of the pieces that a directory's new files are cut into
+    ChunkSize(files::layout::ChunkSize),
     /// Tell what works on this machine, and why something does not
     Doctor(doctor::Doctor),
     /// Print completions for a shell
@@ -122,6 +124,7 @@ pub fn main() -> ExitCode {
         Verb::Rm(args) => Ok(files::remove::rm(&args)),
         Verb::Mkdir(args) => Ok(files::remove::mkdir(&args)),
         Verb::Stat(args) => files::list::stat(&args),
+        Verb::ChunkSize(args) => files::layout::chunk_size(&args),
         Verb::Doctor(args) => doctor::run(args),
         Verb::Completions(args) => generate::completions(&args),
         Verb::Man(args) => generate::man(&args),

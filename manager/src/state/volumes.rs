@@ -3,10 +3,10 @@
 //! What must stay true: a volume is its id, which is never used again; its name may change. One that
 //! programs use, or of which that cannot be known, is deleted only by force.
 
-use super::{Applied, CHUNK_SIZE_LOG2, DELETED_MAX, Registry, VOLUMES_MAX};
+use super::{Applied, DELETED_MAX, Registry, VOLUMES_MAX};
 use crate::names::check_name;
 use sealfs_protocol::VolumeId;
-use sealfs_protocol::limits::{CHUNK_SIZE_LOG2_DEFAULT, WIDTH_DEFAULT, WIDTH_MAX};
+use sealfs_protocol::limits::{CHUNK_SIZE_LOG2, CHUNK_SIZE_LOG2_DEFAULT, WIDTH_DEFAULT, WIDTH_MAX};
 use sealfs_protocol::manager::{
     ManagerReply, SERVER_SILENT_MS, Volume, VolumeChange, VolumeStatus, VolumeUse,
 };

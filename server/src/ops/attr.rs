@@ -5,7 +5,7 @@ use super::{chunks, lookup, split, truncate};
 use crate::core::{OpResult, View, World};
 use crate::records::InodeRecord;
 use sealfs_protocol::attr::{S_IFMT, SetAttr, SetTime, Time};
-use sealfs_protocol::limits::FILE_SIZE_MAX_BYTES;
+use sealfs_protocol::limits::{CHUNK_SIZE_LOG2, FILE_SIZE_MAX_BYTES};
 use sealfs_protocol::message::{At, OpReply};
 use sealfs_protocol::{Errno, InodeId};
 
@@ -51,6 +51,9 @@ pub fn set<V: World>(v: &mut View<V>, at: &At, follow: bool, set: &SetAttr) -> O
     }
     if let Some(mode) = set.mode {
         change_mode(v, record, mode)?;
+    }
+    if let Some(log2) = set.chunk_size_log2 {
+        change_chunk_size(v, record, log2)?;
     }
     if set.atime.is_some() || set.mtime.is_some() {
         change_times(v, record, set)?;
@@ -106,6 +109,21 @@ fn change_mode<V: World>(v: &View<V>, record: &mut InodeRecord, mode: u32) -> Op
         mode &= !S_ISGID;
     }
     record.mode = record.mode & S_IFMT | mode;
+    Ok(())
+}
+
+/// What new files of a directory get; a file keeps what it was made with.
+fn change_chunk_size<V: World>(v: &View<V>, record: &mut InodeRecord, log2: u8) -> OpResult<()> {
+    if !record.is_dir() {
+        return Err(Errno::ENOTDIR.into());
+    }
+    if !permission::owns(&v.caller.credentials, record) {
+        return Err(Errno::EPERM.into());
+    }
+    if !CHUNK_SIZE_LOG2.contains(&log2) {
+        return Err(Errno::EINVAL.into());
+    }
+    record.layout.chunk_size_log2 = log2;
     Ok(())
 }
 

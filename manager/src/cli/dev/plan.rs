@@ -104,7 +104,8 @@ impl Plan {
         check_name("volume", &volume)?;
         let chunk_size_bytes = options.chunk_size.unwrap_or(1 << 20);
         if !chunk_size_bytes.is_power_of_two()
-            || !crate::state::CHUNK_SIZE_LOG2.contains(&(chunk_size_bytes.trailing_zeros() as u8))
+            || !sealfs_protocol::limits::CHUNK_SIZE_LOG2
+                .contains(&(chunk_size_bytes.trailing_zeros() as u8))
         {
             return Err("--chunk-size: use a power of two from 64K to 64M".into());
         }

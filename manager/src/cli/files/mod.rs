@@ -1,9 +1,10 @@
-//! Verbs on files without the library: `ls`, `cat`, `cp`, `rm`, `mkdir`, `stat`.
+//! Verbs on files without the library: `ls`, `cat`, `cp`, `rm`, `mkdir`, `stat`, `chunk-size`.
 //!
 //! They use the client crate directly, so they work where nothing can be preloaded. Paths are
 //! written as programs see them (`/sealfs/a`) or with the volume's name (`home:/a`).
 
 pub mod copy;
+pub mod layout;
 pub mod list;
 mod remote;
 pub mod remove;
