@@ -31,5 +31,8 @@ static void test(void)
     T(fcntl(ro, F_GETOWN));
     T(fcntl(ro, F_GETPIPE_SZ));
     T(fcntl(ro, F_GET_SEALS));
+    T(fcntl(dir, F_NOTIFY, DN_MULTISHOT));
+    T(fcntl(ro, F_NOTIFY, DN_MULTISHOT));
+    T(fcntl(ro, F_NOTIFY, DN_MODIFY));
     ct_cat("f");
 }

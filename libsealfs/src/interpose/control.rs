@@ -14,6 +14,8 @@ const F_SETLKW: i32 = libc::F_SETLKW;
 const F_OFD_FIRST: i32 = 36;
 const F_OFD_LAST: i32 = 38;
 const F_GETOWN_EX: i32 = 16;
+const F_NOTIFY: i32 = 1026;
+const DN_MULTISHOT: i32 = i32::MIN;
 const FICLONE: u32 = 0x4004_9409;
 const FICLONERANGE: u32 = 0x4020_940d;
 const FIDEDUPERANGE: u32 = 0xc018_9436;
@@ -37,6 +39,9 @@ pub fn fcntl(ctx: &mut Ctx<'_>) -> Answer {
         libc::F_GETLEASE => value(libc::F_UNLCK as usize),
         libc::F_SETPIPE_SZ | libc::F_GETPIPE_SZ => Err(Errno::EBADF),
         libc::F_SETLEASE => Err(Errno::EAGAIN),
+        // No events: what was asked for before, which is nothing, is taken back.
+        F_NOTIFY if ctx.int(2) & !DN_MULTISHOT == 0 => done(),
+        F_NOTIFY if !open.is_directory() => Err(Errno::ENOTDIR),
         _ => Err(Errno::EINVAL),
     }
 }
