@@ -143,10 +143,13 @@ impl Open {
         self.flags() & libc::O_PATH != 0
     }
 
-    /// `O_PATH` descriptors answer EBADF to everything that reads, writes or changes.
-    pub fn not_path_only(&self) -> Result<(), Errno> {
+    /// `O_PATH` descriptors answer EBADF to everything that reads, writes or changes; those of a
+    /// session that the servers have ended, EIO.
+    pub fn usable(&self) -> Result<(), Errno> {
         if self.is_path_only() {
             Err(Errno::EBADF)
+        } else if self.slot.is_lost() {
+            Err(Errno::EIO)
         } else {
             Ok(())
         }

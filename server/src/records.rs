@@ -250,13 +250,14 @@ pub struct LockRecord {
     pub held: Vec<LockRange>,
 }
 
-/// `session`, at the home: a node session that is renewed, or the end of a client or session that
-/// not every shard has acknowledged.
+/// `session`, at the home: a node session that is renewed; the end of a client or session that not
+/// every shard has acknowledged; a session that is over everywhere and must not come back.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub enum SessionRecord {
     Live { session: SessionId },
     ClientEnded { client: sealfs_protocol::ClientId },
     SessionEnded { session: SessionId },
+    SessionOver { session: SessionId },
 }
 
 /// `part` under (file, 0) in a partition that hosts layout slots of the file: the truncate

@@ -17,6 +17,8 @@ use sealfs_testkit::cluster::{Arrival, VOLUME};
 use sealfs_testkit::{Client, Cluster, Place, Settings};
 
 const O_RDWR_CREAT: u32 = 0o102;
+/// Of raw clients.
+const SESSION: SessionId = SessionId(78);
 const MS: u64 = 1_000_000;
 const SECOND_NS: u64 = 1_000 * MS;
 
@@ -90,10 +92,17 @@ fn rename(from: (InodeId, &str), to: (InodeId, &str)) -> Op {
     }
 }
 
-fn record_lock(client: ClientId, kind: LockType) -> LockRange {
+fn owner(client: &Client) -> LockOwner {
+    LockOwner::Process {
+        client: client.id,
+        session: client.session,
+    }
+}
+
+fn record_lock(owner: LockOwner, kind: LockType) -> LockRange {
     LockRange {
         space: LockSpace::Record,
-        owner: LockOwner::Process { client },
+        owner,
         kind,
         start: 0,
         last: 9,
@@ -222,7 +231,7 @@ impl Raw {
     fn connect(&self, cluster: &mut Cluster, shard: usize) -> ConnId {
         let who = Who::Client {
             client: self.client,
-            session: SessionId(78),
+            session: SESSION,
             volume: VOLUME,
             pid: 1,
             credentials: Credentials::default(),
@@ -272,20 +281,24 @@ impl Raw {
 fn locked_file(cluster: &mut Cluster, holder: &mut Client, raw: &Raw) -> (InodeId, Op) {
     let root = holder.root(cluster);
     let ino = open(holder, cluster, root, "f");
-    let lock = |client, wait| Op::Lock {
+    let lock = |owner, wait| Op::Lock {
         ino,
-        range: record_lock(client, LockType::Write),
+        range: record_lock(owner, LockType::Write),
         wait,
     };
-    let held = holder.call(cluster, lock(holder.id, false));
+    let held = holder.call(cluster, lock(owner(holder), false));
     assert_eq!(held.reply, OpReply::Done);
-    (ino, lock(raw.client, true))
+    let raw = LockOwner::Process {
+        client: raw.client,
+        session: SESSION,
+    };
+    (ino, lock(raw, true))
 }
 
 fn unlock(cluster: &mut Cluster, holder: &mut Client, ino: InodeId) {
     let op = Op::Lock {
         ino,
-        range: record_lock(holder.id, LockType::Unlock),
+        range: record_lock(owner(holder), LockType::Unlock),
         wait: false,
     };
     assert_eq!(holder.call(cluster, op).reply, OpReply::Done);
@@ -325,7 +338,7 @@ fn a_wait_that_was_taken_back_is_not_granted_to_a_late_copy() {
     assert_eq!(interrupts, 2, "the copy is told the same");
     let op = Op::TestLock {
         ino,
-        range: record_lock(holder.id, LockType::Write),
+        range: record_lock(owner(&holder), LockType::Write),
     };
     assert_eq!(holder.call(&mut cluster, op).reply, OpReply::LockHeld(None));
 }
@@ -357,7 +370,7 @@ fn the_locks_of_an_ended_client_do_not_return_with_a_loss_of_power() {
         let ino = open(&mut holder, &mut cluster, dir, "f");
         let op = Op::Lock {
             ino,
-            range: record_lock(holder.id, LockType::Write),
+            range: record_lock(owner(&holder), LockType::Write),
             wait: false,
         };
         assert_eq!(holder.call(&mut cluster, op).reply, OpReply::Done);
@@ -377,7 +390,7 @@ fn the_locks_of_an_ended_client_do_not_return_with_a_loss_of_power() {
         cluster.pass(5 * SECOND_NS);
         let op = Op::TestLock {
             ino,
-            range: record_lock(keeper.id, LockType::Write),
+            range: record_lock(owner(&keeper), LockType::Write),
         };
         assert_eq!(keeper.call(&mut cluster, op).reply, OpReply::LockHeld(None));
     }

@@ -3,7 +3,9 @@
 use sealfs_protocol::attr::SetAttr;
 use sealfs_protocol::header::{Header, Kind};
 use sealfs_protocol::manager::Durability;
-use sealfs_protocol::message::{Credentials, Op, OpReply, Refusal, Who};
+use sealfs_protocol::message::{
+    Credentials, LockOwner, LockRange, LockSpace, LockType, Op, OpReply, Refusal, Who,
+};
 use sealfs_protocol::{
     ClientId, Errno, Incarnation, InodeId, OpenId, PartitionId, SessionId, hash,
 };
@@ -449,4 +451,78 @@ fn flipped_bits_in_real_requests_never_panic() {
         cluster.pass(300_000);
     }
     assert!(exists(&mut client, &mut cluster, ino));
+}
+
+fn end_session(cluster: &mut Cluster, by: &mut Client, session: SessionId) {
+    let home = hash::session_home(session, cluster.ring().partitions());
+    by.begin_at(cluster, home, Op::EndSession { session }, &[]);
+    assert_eq!(by.finish(cluster).reply, OpReply::Done);
+}
+
+fn restart_all(cluster: &mut Cluster) {
+    for shard in 0..cluster.shards() {
+        cluster.kill(shard);
+        cluster.start(shard);
+    }
+}
+
+#[test]
+fn a_session_that_has_ended_does_not_come_back_after_restarts() {
+    for shards in [1, 3] {
+        let mut cluster = Cluster::new(settings(shards));
+        let mut paused = Client::new(&mut cluster, 1, 0);
+        let mut other = Client::new(&mut cluster, 2, 0);
+        open(&mut paused, &mut cluster, "f", OpenId(5));
+        end_session(&mut cluster, &mut other, paused.session);
+        cluster.pass(5 * SECOND_NS);
+        restart_all(&mut cluster);
+        let ino = open(&mut other, &mut cluster, "f", OpenId(1));
+        let op = Op::GetAttr {
+            at: at(ino, ""),
+            follow: false,
+        };
+        paused.begin(&mut cluster, op, &[]);
+        for _ in 0..100 {
+            cluster.pass(SECOND_NS / 10);
+            assert!(paused.poll(&mut cluster).is_none(), "{shards} shards");
+        }
+    }
+}
+
+#[test]
+fn record_locks_of_a_session_go_with_it_though_their_server_was_restarted() {
+    let mut cluster = Cluster::new(settings(3));
+    let mut holder = Client::new(&mut cluster, 1, 0);
+    let mut other = Client::new(&mut cluster, 2, 0);
+    let lock = |client: &Client| LockRange {
+        space: LockSpace::Record,
+        owner: LockOwner::Process {
+            client: client.id,
+            session: client.session,
+        },
+        kind: LockType::Write,
+        start: 0,
+        last: 9,
+        pid: 1,
+    };
+    let inos: Vec<InodeId> = (0..8)
+        .map(|n| open(&mut holder, &mut cluster, &format!("f{n}"), OpenId(n)))
+        .collect();
+    for ino in &inos {
+        let range = lock(&holder);
+        let op = Op::Lock {
+            ino: *ino,
+            range,
+            wait: false,
+        };
+        assert_eq!(holder.call(&mut cluster, op).reply, OpReply::Done);
+    }
+    restart_all(&mut cluster);
+    end_session(&mut cluster, &mut other, holder.session);
+    cluster.pass(SECOND_NS);
+    for ino in inos {
+        let range = lock(&other);
+        let held = other.call(&mut cluster, Op::TestLock { ino, range });
+        assert_eq!(held.reply, OpReply::LockHeld(None));
+    }
 }

@@ -88,13 +88,14 @@ const CLIPPY: [&str; 7] = [
 ];
 const UNIT_TESTS: [&str; 2] = ["test", "--workspace"];
 /// Each runs on a cluster of its own.
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: [&str; 7] = [
     "examples/demo/run.sh",
     "c-tests/no-touch.sh",
     "c-tests/cli.sh",
     "c-tests/volumes.sh",
     "c-tests/oracle.sh",
     "c-tests/kill.sh",
+    "c-tests/namespaces.sh",
 ];
 const SCRIPT_SERVERS: usize = 3;
 /// What the library may need at load time: nothing that a program did not have already.

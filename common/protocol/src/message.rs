@@ -96,7 +96,10 @@ pub struct At {
 )]
 pub enum LockOwner {
     /// fcntl(2) record locks: a process.
-    Process { client: ClientId },
+    Process {
+        client: ClientId,
+        session: SessionId,
+    },
     /// Open file description locks and flock(2).
     Description { session: SessionId, open: OpenId },
 }

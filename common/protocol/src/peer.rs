@@ -122,6 +122,9 @@ pub enum PeerRequest {
         client: Option<ClientId>,
         session: Option<SessionId>,
     },
+    /// To a session's home: somebody of this session has come, and state may be kept for it. Answered
+    /// with `Failed(ESTALE)` if the session has ended.
+    Attend { session: SessionId },
 }
 
 /// Counts and times of parts of a split directory, for stat(2) of the whole.

@@ -7,7 +7,8 @@ use sealfs_protocol::attr::S_IFMT;
 use sealfs_protocol::{InodeId, PartitionId};
 use sealfs_server::meta::{Db, Key};
 use sealfs_server::records::{
-    DentryRecord, InodeRecord, PositionRecord, Record, entry_of_position, partition_of_key,
+    DentryRecord, InodeRecord, PositionRecord, Record, SessionRecord, entry_of_position,
+    partition_of_key,
 };
 
 /// The records of a cluster.
@@ -23,8 +24,14 @@ pub struct Audit {
     problems: Vec<String>,
 }
 
-/// Databases that are empty once every client has ended.
+/// Databases that are empty once every client has ended, but for what [`stays`].
 const PASSING: [Db; 5] = [Db::Txn, Db::Lock, Db::Orphan, Db::Slot, Db::Session];
+
+/// That a session is over is remembered, so that it does not come back.
+fn stays(db: Db, value: &[u8]) -> bool {
+    let over = |record| matches!(record, Ok(SessionRecord::SessionOver { .. }));
+    db == Db::Session && over(SessionRecord::decode(value))
+}
 
 fn ino_of(key: &[u8]) -> Option<InodeId> {
     let bytes: [u8; 8] = key.get(2..10)?.try_into().ok()?;
@@ -57,7 +64,8 @@ impl Audit {
                 }
             }
             for db in PASSING {
-                let keys = core.records(db).into_iter().map(|(key, _)| key);
+                let records = core.records(db).into_iter();
+                let keys = records.filter(|(_, value)| !stays(db, value)).map(|r| r.0);
                 audit.leftovers.entry(db.name()).or_default().extend(keys);
             }
         }

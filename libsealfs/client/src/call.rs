@@ -7,7 +7,7 @@
 
 use crate::client::{Client, Shared};
 use crate::config::FileRef;
-use crate::connect::{Connection, Greeting};
+use crate::connect::{Connection, Greeting, Role, Unreachable};
 use crate::part::{Answer, Part, Why};
 use crate::slots::Slot;
 use core::sync::atomic::Ordering;
@@ -15,7 +15,9 @@ use core::time::Duration;
 use sealfs_protocol::header::{FLAG_RETRY, Header, Kind};
 use sealfs_protocol::message::{Entry, Op, OpReply};
 use sealfs_protocol::ring::Ring;
-use sealfs_protocol::{Epoch, Errno, PartitionId, RenameVersion, RingVersion, ShardId, codec};
+use sealfs_protocol::{
+    Epoch, Errno, InodeId, PartitionId, RenameVersion, RingVersion, ShardId, codec,
+};
 use sealfs_transport::error::TransportError;
 use sealfs_transport::link::{Exchange, Response, Tick, exchange_all};
 use sealfs_transport::time::Instant;
@@ -282,9 +284,21 @@ impl Shared {
             ring,
             credentials: &self.credentials,
         };
-        let mut greeted = self.connections.open(info, &greeting, deadline)?;
+        let opened = self.connections.open(info, &greeting, deadline);
+        let mut greeted = opened.map_err(|unreachable| match (&self.role, unreachable) {
+            // A keeper begins another session. It has no volume: a server that knows of none yet
+            // is no end.
+            (Role::Keeper { .. }, Unreachable::Ended) => Why::Errno(Errno::ESTALE),
+            (Role::Keeper { .. }, Unreachable::NoVolume) => Why::Errno(Errno::EIO),
+            (_, other) => other.into(),
+        })?;
         if let Some(newer) = greeted.ring.take() {
             self.cluster.learn_ring(newer);
+        }
+        if greeted.lost {
+            let is_there =
+                |ino: InodeId| ring.owner(ino.partition()).is_some_and(|o| o.id == shard);
+            self.files.lock().lose_locks(is_there);
         }
         if greeted.forgotten {
             self.connections.forgotten.fetch_add(1, Ordering::Relaxed);

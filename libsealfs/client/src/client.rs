@@ -175,6 +175,7 @@ impl Client {
     pub fn process_owner(&self) -> LockOwner {
         LockOwner::Process {
             client: self.shared.identity.client,
+            session: self.session(),
         }
     }
 

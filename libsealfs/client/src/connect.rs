@@ -13,7 +13,7 @@ use core::sync::atomic::AtomicU64;
 use sealfs_protocol::header::{Header, Kind};
 use sealfs_protocol::message::{Entry, FrameError, Hello, HelloReply, Op, Request, Who};
 use sealfs_protocol::ring::{Ring, ShardInfo};
-use sealfs_protocol::{ClientId, SessionId, ShardId, VolumeId, codec};
+use sealfs_protocol::{ClientId, Errno, Incarnation, SessionId, ShardId, VolumeId, codec};
 use sealfs_transport::error::TransportError;
 use sealfs_transport::link::{Exchange, Link, Tick, exchange_all};
 use sealfs_transport::memory::Hooks;
@@ -51,6 +51,8 @@ impl Drop for Connection {
 pub(crate) struct Connections {
     list: Mutex<HashMap<ShardId, Arc<Connection>, FixedState>>,
     pub descriptors: Arc<Descriptors>,
+    /// The life of each shard that was met, by which a loss of its unflushed tail is noticed.
+    lives: Mutex<HashMap<ShardId, Incarnation, FixedState>>,
     /// Greetings by servers that knew nothing of us: new to us, or restarted.
     pub forgotten: AtomicU64,
     /// Those of them that were not told yet what is open. A second greeting says that they know us,
@@ -87,6 +89,8 @@ pub(crate) struct Greeted {
     pub ring: Option<Ring>,
     /// The server holds nothing of this client: open descriptions must be told.
     pub forgotten: bool,
+    /// The server has lost what it had not flushed when it last greeted us.
+    pub lost: bool,
 }
 
 /// Why a shard could not be reached.
@@ -96,6 +100,8 @@ pub(crate) enum Unreachable {
     Away(TransportError),
     /// It answers and will not have us.
     Refused,
+    /// It says that this client or session has ended.
+    Ended,
     /// Another shard answers at that address: the ring is out of date.
     Moved,
     /// The volume was deleted.
@@ -191,10 +197,12 @@ impl Connections {
             return Err(Unreachable::Moved);
         }
         connection.told.lock().push(first_version);
+        let before = self.lives.lock().insert(shard.id, reply.incarnation);
         Ok(Greeted {
             connection,
             ring: reply.ring,
             forgotten: !reply.known,
+            lost: before.is_some_and(|life| life < reply.incarnation),
         })
     }
 
@@ -317,7 +325,8 @@ fn refusal(body: &[u8]) -> Unreachable {
             errno: e.errno,
             text: e.text,
         }),
-        Ok(e) if e.errno == sealfs_protocol::Errno::ENODEV => Unreachable::NoVolume,
+        Ok(e) if e.errno == Errno::ENODEV => Unreachable::NoVolume,
+        Ok(e) if e.errno == Errno::ESTALE => Unreachable::Ended,
         _ => Unreachable::Refused,
     }
 }

@@ -36,6 +36,9 @@ struct Open {
     written: Vec<(ShardId, Incarnation)>,
     /// File locks may be held by this description.
     locked: bool,
+    /// The server of its file has lost what it had not flushed, and locks of this description
+    /// with it.
+    lost_locks: bool,
 }
 
 impl From<&Attr> for FileInfo {
@@ -75,6 +78,7 @@ impl Files {
                 open: file.open,
                 written: Vec::new(),
                 locked: false,
+                lost_locks: false,
             });
         }
     }
@@ -135,6 +139,19 @@ impl Files {
         if let Some(open) = self.open_mut(file) {
             open.locked = true;
         }
+    }
+
+    /// A server came back without its unflushed tail: locks on the files that are there may be gone.
+    pub fn lose_locks(&mut self, is_there: impl Fn(InodeId) -> bool) {
+        let there = self.files.iter_mut().filter(|(ino, _)| is_there(**ino));
+        for open in there.flat_map(|(_, file)| &mut file.opens) {
+            open.lost_locks |= open.locked;
+        }
+    }
+
+    pub fn has_lost_locks(&self, file: FileRef) -> bool {
+        let opens = self.files.get(&file.ino).map(|f| &f.opens);
+        opens.is_some_and(|o| o.iter().any(|o| o.open == file.open && o.lost_locks))
     }
 
     /// Forgets a description; whether it may hold file locks.

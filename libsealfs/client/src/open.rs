@@ -125,8 +125,14 @@ impl Client {
 
     /// What is known of a file; asked for if this process did not open it.
     pub(crate) fn file_info(&self, file: FileRef) -> Result<crate::files::FileInfo, Errno> {
-        if let Some(info) = self.shared.files.lock().info(file.ino) {
-            return Ok(info);
+        {
+            let files = self.shared.files.lock();
+            if files.has_lost_locks(file) {
+                return Err(Errno::EIO);
+            }
+            if let Some(info) = files.info(file.ino) {
+                return Ok(info);
+            }
         }
         let op = Op::GetAttr {
             at: itself(file.ino),

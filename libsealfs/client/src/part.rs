@@ -189,7 +189,7 @@ impl From<Unreachable> for Why {
             Unreachable::Moved => Why::Moved,
             // It answers and will not have us: nothing that a program could do about it.
             Unreachable::NoVolume => Why::Errno(Errno::ESTALE),
-            Unreachable::Refused => Why::Errno(Errno::EIO),
+            Unreachable::Refused | Unreachable::Ended => Why::Errno(Errno::EIO),
         }
     }
 }

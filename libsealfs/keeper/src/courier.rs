@@ -178,8 +178,8 @@ impl Courier {
     }
 
     /// The servers have ended the session, because nobody renewed it in time (the node slept, the
-    /// network was cut): its locks are gone. Another begins, so that programs that start now work, and
-    /// takes over what is open.
+    /// network was cut): its locks and opens are gone. Another begins, so that programs that start now
+    /// work.
     fn begin_again(&mut self) {
         log::error!("the servers ended this node's session: it was not renewed in time");
         match self.node.arena.begin_session() {

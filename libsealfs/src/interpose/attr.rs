@@ -23,7 +23,7 @@ fn set(ctx: &mut Ctx<'_>, arg: PathArg, change: &SetAttr) -> Answer {
 
 /// The same on an open description; it needs no name.
 fn set_open(open: &Open, change: &SetAttr) -> Answer {
-    open.not_path_only()?;
+    open.usable()?;
     let at = At {
         base: open.ino(),
         path: b"",

@@ -49,7 +49,7 @@ pub fn fcntl(ctx: &mut Ctx<'_>) -> Answer {
 /// ioctl(fd, request, argument)
 pub fn ioctl(ctx: &mut Ctx<'_>) -> Answer {
     let open = ours!(ctx);
-    open.not_path_only()?;
+    open.usable()?;
     match ctx.arg(1) as u32 {
         request if request == libc::FIOCLEX as u32 || request == libc::FIONCLEX as u32 => {
             theirs(Bypass::KernelsPart)

@@ -121,7 +121,7 @@ fn path_within_limit(ino: InodeId) -> Result<Vec<u8>, Errno> {
 /// syncfs(fd)
 pub fn syncfs(ctx: &mut Ctx<'_>) -> Answer {
     let open = ours!(ctx);
-    open.not_path_only()?;
+    open.usable()?;
     process::client()?.sync_fs()?;
     done()
 }

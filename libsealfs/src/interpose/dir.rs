@@ -58,7 +58,7 @@ fn list(ctx: &mut Ctx<'_>, form: Form) -> Answer {
 }
 
 fn list_ours(open: &Open, buffer: usize, room: usize, form: Form) -> Answer {
-    open.not_path_only()?;
+    open.usable()?;
     if !open.is_directory() {
         return Err(Errno::ENOTDIR);
     }

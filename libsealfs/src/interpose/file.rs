@@ -39,6 +39,7 @@ impl Open {
         if !self.can_read() {
             return Err(Errno::EBADF);
         }
+        self.usable()?;
         if self.is_directory() {
             return Err(Errno::EISDIR);
         }
@@ -74,6 +75,7 @@ impl Open {
         if !self.can_write() {
             return Err(Errno::EBADF);
         }
+        self.usable()?;
         let (append, sync, data_sync) = match how {
             Written::AsOpened => (false, false, false),
             Written::With {

@@ -29,7 +29,7 @@ static LOCKED_COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// The lock commands of fcntl(fd, command, argument).
 pub fn fcntl(open: &Open, command: i32, argument: usize) -> Answer {
-    open.not_path_only()?;
+    open.usable()?;
     let asked: libc::flock = user::read(argument)?;
     let client = process::client()?;
     let by_description = matches!(command, F_OFD_GETLK | F_OFD_SETLK | F_OFD_SETLKW);
@@ -144,7 +144,7 @@ fn describe(held: &LockRange, answer: &mut libc::flock) {
 /// flock(fd, operation)
 pub fn flock(ctx: &mut Ctx<'_>) -> Answer {
     let open = ours!(ctx);
-    open.not_path_only()?;
+    open.usable()?;
     let operation = ctx.int(1);
     let kind = match operation & !libc::LOCK_NB {
         libc::LOCK_SH => LockType::Read,

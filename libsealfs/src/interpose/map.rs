@@ -177,7 +177,7 @@ pub fn mmap(ctx: &mut Ctx<'_>) -> Answer {
         Fd::Internal => return Err(Errno::EBADF),
         Fd::Above | Fd::Listing | Fd::Theirs => return theirs(Bypass::NativeDescriptor),
     };
-    open.not_path_only()?;
+    open.usable()?;
     let (len, offset) = (ctx.arg(1), ctx.arg(5) as u64);
     if len == 0 || !offset.is_multiple_of(PAGE_BYTES as u64) {
         return Err(Errno::EINVAL);

@@ -135,7 +135,7 @@ fn position_or_current(raw: usize) -> Result<Position, Errno> {
 pub fn lseek(ctx: &mut Ctx<'_>) -> Answer {
     let open = ours!(ctx);
     let (by, whence) = (ctx.arg(1) as i64, ctx.int(2));
-    open.not_path_only()?;
+    open.usable()?;
     let guard = open.lock_offset()?;
     let to = match whence {
         libc::SEEK_SET => by,

@@ -77,7 +77,7 @@ pub fn fallocate(ctx: &mut Ctx<'_>) -> Answer {
 /// fsync(fd)
 pub fn fsync(ctx: &mut Ctx<'_>) -> Answer {
     let open = ours!(ctx);
-    open.not_path_only()?;
+    open.usable()?;
     open.sync(false)?;
     done()
 }
@@ -85,7 +85,7 @@ pub fn fsync(ctx: &mut Ctx<'_>) -> Answer {
 /// fdatasync(fd)
 pub fn fdatasync(ctx: &mut Ctx<'_>) -> Answer {
     let open = ours!(ctx);
-    open.not_path_only()?;
+    open.usable()?;
     open.sync(true)?;
     done()
 }
@@ -93,7 +93,7 @@ pub fn fdatasync(ctx: &mut Ctx<'_>) -> Answer {
 /// sync_file_range(fd, offset, bytes, flags): no promise of durability is in it
 pub fn sync_file_range(ctx: &mut Ctx<'_>) -> Answer {
     let open = ours!(ctx);
-    open.not_path_only()?;
+    open.usable()?;
     if (ctx.arg(1) as i64) < 0 || (ctx.arg(2) as i64) < 0 || ctx.arg(3) & !7 != 0 {
         return Err(Errno::EINVAL);
     }
@@ -112,7 +112,7 @@ pub fn sync(_ctx: &mut Ctx<'_>) -> Answer {
 /// fadvise64(fd, offset, bytes, advice): nothing is cached that advice could change
 pub fn fadvise(ctx: &mut Ctx<'_>) -> Answer {
     let open = ours!(ctx);
-    open.not_path_only()?;
+    open.usable()?;
     if !(0..=5).contains(&ctx.int(3)) || (ctx.arg(2) as i64) < 0 {
         return Err(Errno::EINVAL);
     }

@@ -40,7 +40,7 @@ fn run(
         }),
         By::Descriptor => {
             let open = ours!(ctx);
-            open.not_path_only()?;
+            open.usable()?;
             let place = Place::below(open.ino(), b"");
             match operation(&crate::process::client()?, &place, true) {
                 Ok(count) => crate::route::value(count),

@@ -33,7 +33,10 @@ impl<W: World> Core<W> {
                 self.cancel_wait(task.caller.client, *slot);
                 OpReply::Done
             }
-            Op::Renew { session } => self.renew(*session),
+            Op::Renew { session } => {
+                let session = *session;
+                return Some(self.renew(task, session));
+            }
             Op::EndClient { client } => {
                 let who = Ended::Client(*client);
                 return Some(self.end_for_good(task, who));

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::locks::TaskId;
+use super::task::Ended;
+use sealfs_protocol::InodeId;
 use sealfs_protocol::message::{LockOwner, LockRange, LockSpace, LockType};
-use sealfs_protocol::{ClientId, InodeId, SessionId};
 
 /// The locks on one inode.
 pub type Held = Vec<LockRange>;
@@ -149,23 +150,18 @@ impl FileLocks {
         in_the_way.map(|h| h.owner).collect()
     }
 
-    /// The inodes on which `matches` holds locks, in a fixed order.
-    fn inodes_of(&self, matches: impl Fn(&LockOwner) -> bool) -> Vec<InodeId> {
-        let with = self
-            .held
-            .iter()
-            .filter(|(_, held)| held.iter().any(|h| matches(&h.owner)));
-        let mut inos: Vec<InodeId> = with.map(|(ino, _)| *ino).collect();
+    /// The inodes on which the ended one holds locks, in a fixed order.
+    pub fn inodes_of(&self, ended: Ended) -> Vec<InodeId> {
+        let mut held = self.held.iter().collect::<Vec<_>>();
+        held.retain(|(_, held)| held.iter().any(|h| ended.owned(&h.owner)));
+        let mut inos: Vec<InodeId> = held.into_iter().map(|(ino, _)| *ino).collect();
         inos.sort_unstable();
         inos
     }
 
-    pub fn inodes_of_client(&self, client: ClientId) -> Vec<InodeId> {
-        self.inodes_of(|o| *o == LockOwner::Process { client })
-    }
-
-    pub fn inodes_of_session(&self, session: SessionId) -> Vec<InodeId> {
-        self.inodes_of(|o| matches!(o, LockOwner::Description { session: s, .. } if *s == session))
+    pub fn is_held_by(&self, ended: Ended) -> bool {
+        let mut all = self.held.values().flatten();
+        all.any(|h| ended.owned(&h.owner))
     }
 }
 
@@ -184,12 +180,14 @@ pub fn everything(space: LockSpace, owner: LockOwner) -> LockRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sealfs_protocol::{ClientId, SessionId};
 
     fn lock(client: u128, kind: LockType, start: u64, last: u64) -> LockRange {
         LockRange {
             space: LockSpace::Record,
             owner: LockOwner::Process {
                 client: ClientId(client),
+                session: SessionId(1),
             },
             kind,
             start,

@@ -19,7 +19,8 @@ use sealfs_protocol::{ClientId, Errno, RenameVersion, ShardId, VolumeId};
 
 /// Most operations in one request.
 const OPERATIONS_MAX: usize = 4096;
-/// How long a Hello waits for the state that knows its volume, in ns.
+const GONE: &str = "this client has ended";
+/// How long a Hello waits for the home of its session, or for the state that knows its volume, in ns.
 const HELLO_PATIENCE_NS: u64 = 2_000_000_000;
 
 impl<W: World> Core<W> {
@@ -51,11 +52,22 @@ impl<W: World> Core<W> {
     /// Says why and closes the connection.
     pub(super) fn refuse_frame(&mut self, conn: ConnId, tag: u64, errno: Errno, text: &str) {
         self.counters.malformed += 1;
-        let error = FrameError {
-            errno,
-            text: text.to_owned(),
-            again: false,
-        };
+        self.close_with(conn, tag, errno, text, false);
+    }
+
+    /// Closes the connection of a peer that may come again.
+    fn turn_away(&mut self, conn: ConnId, tag: u64, text: &str) {
+        self.close_with(conn, tag, Errno::EAGAIN, text, true);
+    }
+
+    pub(super) fn disconnected(&mut self, conn: ConnId) {
+        self.sessions.disconnected(conn);
+        self.hellos.retain(|hello| hello.conn != conn);
+    }
+
+    fn close_with(&mut self, conn: ConnId, tag: u64, errno: Errno, text: &str, again: bool) {
+        let text = text.to_owned();
+        let error = FrameError { errno, text, again };
         let body = encoded(&error);
         self.reply(
             conn,
@@ -65,7 +77,7 @@ impl<W: World> Core<W> {
             body,
             Vec::new(),
         );
-        self.sessions.disconnected(conn);
+        self.disconnected(conn);
         self.actions.push(Action::Close(conn));
     }
 
@@ -126,13 +138,27 @@ impl<W: World> Core<W> {
                 until_ns,
             });
         }
+        match self.is_alive(&hello.who) {
+            Some(true) => {}
+            Some(false) => return self.refuse_frame(conn, tag, Errno::ESTALE, GONE),
+            None if self.now.mono_ns >= until_ns => {
+                return self.turn_away(conn, tag, "the home of this session cannot be reached");
+            }
+            None => {
+                return self.hellos.push(WaitingHello {
+                    conn,
+                    tag,
+                    hello,
+                    until_ns,
+                });
+            }
+        }
         let peer = match &hello.who {
             Who::Shard { shard, .. } => Some(*shard),
             _ => None,
         };
         let Some(known) = self.sessions.hello(conn, hello.who) else {
-            let text = "this client has ended";
-            return self.refuse_frame(conn, tag, Errno::ESTALE, text);
+            return self.refuse_frame(conn, tag, Errno::ESTALE, GONE);
         };
         if let Some(shard) = peer {
             self.versions_to_push(shard);

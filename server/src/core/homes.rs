@@ -5,10 +5,10 @@ use super::attempt::Attempt;
 use super::changes::{Value, Write};
 use super::peers::Purpose;
 use super::task::{Answer, Ended, Task, Waiting};
-use super::{Core, Job, World};
+use super::{Core, FlushWait, Job, World};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{Record, SessionRecord};
-use sealfs_protocol::message::OpReply;
+use sealfs_protocol::message::{OpReply, Who};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, SessionId, ShardId, TxnId, hash};
 
@@ -43,34 +43,85 @@ impl<W: World> Core<W> {
     }
 
     /// A keeper says that its session lives.
-    pub(super) fn renew(&mut self, session: SessionId) -> OpReply {
+    pub(super) fn renew(&mut self, task: &mut Task, session: SessionId) -> Attempt {
         if self.sessions.has_ended(Ended::Session(session)) {
-            return OpReply::Errno(Errno::ESTALE);
+            return Attempt::Done(Self::errno_answer(Errno::ESTALE));
         }
-        if self.sessions.renew(session, self.now.mono_ns) {
-            let live = SessionRecord::Live { session };
-            self.log_home(Ended::Session(session), Some(&live));
+        let done = Answer::Op(OpReply::Done);
+        if !self.sessions.renew(session, self.now.mono_ns) {
+            return Attempt::Done(done);
         }
-        OpReply::Done
+        // The lease outlives a power cut: its end must come even if the node is gone by then.
+        let live = SessionRecord::Live { session };
+        self.log_home(Ended::Session(session), Some(&live));
+        self.answer_after_flush(task, self.last_index, done, true)
+    }
+
+    /// At the home: whether state may be kept for a session.
+    pub(crate) fn attend(&mut self, session: SessionId) -> PeerReply {
+        if self.sessions.has_ended(Ended::Session(session)) {
+            return PeerReply::Failed(Errno::ESTALE);
+        }
+        PeerReply::Acknowledged
+    }
+
+    /// Whether the session of a peer that says Hello lives; `None`: its home is asked.
+    pub(super) fn is_alive(&mut self, who: &Who) -> Option<bool> {
+        let (Who::Client { session, .. } | Who::Keeper { session, .. }) = *who else {
+            return Some(true);
+        };
+        if self.sessions.has_ended(Ended::Session(session)) {
+            return Some(false);
+        }
+        let home = self.home_key(Ended::Session(session)).partition;
+        if self.sessions.is_attended(session) || self.cluster.is_mine(home) {
+            return Some(true);
+        }
+        let asked = Purpose::Attend(session);
+        if !self.outstanding.values().any(|o| o.purpose == asked)
+            && let Some(shard) = self.cluster.owner(home)
+        {
+            self.send_peer(shard, PeerRequest::Attend { session }, &[], asked);
+        }
+        None
+    }
+
+    pub(super) fn on_attended(&mut self, session: SessionId, reply: &PeerReply) {
+        match reply {
+            PeerReply::Acknowledged => self.sessions.attended(session),
+            PeerReply::Failed(Errno::ESTALE) => self.carry_out_end(Ended::Session(session)),
+            // Asked again by the next Hello.
+            _ => return,
+        }
+        for waiting in std::mem::take(&mut self.hellos) {
+            self.on_hello(waiting.conn, waiting.tag, waiting.hello, waiting.until_ns);
+        }
     }
 
     /// At the home: somebody has ended.
     pub(super) fn end(&mut self, who: Ended) {
-        let others: Vec<ShardId> = self.cluster.others().collect();
-        if others.is_empty() {
-            self.log_home(who, None);
-        } else {
-            let record = match who {
-                Ended::Client(client) => SessionRecord::ClientEnded { client },
-                Ended::Session(session) => SessionRecord::SessionEnded { session },
-            };
-            self.log_home(who, Some(&record));
-            self.push_end(who, others);
+        let alone = self.cluster.others().next().is_none();
+        let record = match who {
+            Ended::Client(_) if alone => None,
+            Ended::Client(client) => Some(SessionRecord::ClientEnded { client }),
+            Ended::Session(session) if alone => Some(SessionRecord::SessionOver { session }),
+            Ended::Session(session) => Some(SessionRecord::SessionEnded { session }),
+        };
+        self.log_home(who, record.as_ref());
+        match who {
+            _ if alone => {}
+            // A dead process cannot come back; whoever waits for its locks gets them at once.
+            Ended::Client(_) => self.push_end(who),
+            Ended::Session(_) => self.wait_for_flush(self.last_index, FlushWait::End(who)),
         }
         self.carry_out_end(who);
+        for session in self.sessions.take_forgotten() {
+            self.log_home(Ended::Session(session), None);
+        }
     }
 
-    pub(super) fn push_end(&mut self, who: Ended, shards: Vec<ShardId>) {
+    pub(super) fn push_end(&mut self, who: Ended) {
+        let shards: Vec<ShardId> = self.cluster.others().collect();
         let (client, session) = match who {
             Ended::Client(c) => (Some(c), None),
             Ended::Session(s) => (None, Some(s)),
@@ -83,9 +134,14 @@ impl<W: World> Core<W> {
     }
 
     pub(super) fn end_acknowledged(&mut self, who: Ended, shard: ShardId) {
-        if self.sessions.acknowledged(who, shard) {
-            self.log_home(who, None);
+        if !self.sessions.acknowledged(who, shard) {
+            return;
         }
+        let over = match who {
+            Ended::Client(_) => None,
+            Ended::Session(session) => Some(SessionRecord::SessionOver { session }),
+        };
+        self.log_home(who, over.as_ref());
     }
 
     /// At another shard than the home. The home forgets whom everybody has acknowledged, so that
@@ -94,10 +150,7 @@ impl<W: World> Core<W> {
         let mut holds = false;
         for who in ended.into_iter().flatten() {
             self.carry_out_end(who);
-            holds |= match who {
-                Ended::Client(c) => !self.file_locks.inodes_of_client(c).is_empty(),
-                Ended::Session(s) => !self.file_locks.inodes_of_session(s).is_empty(),
-            };
+            holds |= self.file_locks.is_held_by(who);
         }
         if holds {
             // The jobs that release them are under way.
@@ -131,15 +184,11 @@ impl<W: World> Core<W> {
                     self.ready.push_back(id);
                 }
             }
-            let gone = Ended::Client(client);
-            for ino in self.file_locks.inodes_of_client(client) {
-                self.jobs.push_back(Job::Unlock(ino, gone));
-            }
+        }
+        for ino in self.file_locks.inodes_of(who) {
+            self.jobs.push_back(Job::Unlock(ino, who));
         }
         if let Ended::Session(session) = who {
-            for ino in self.file_locks.inodes_of_session(session) {
-                self.jobs.push_back(Job::Unlock(ino, who));
-            }
             for ino in self.opens.end_session(session) {
                 self.reap_soon(ino);
             }
@@ -152,18 +201,20 @@ impl<W: World> Core<W> {
         let Ok(found) = self.meta.scan(Db::Session, &[], &end, usize::MAX) else {
             return;
         };
-        let others: Vec<ShardId> = self.cluster.others().collect();
         for (_, value) in found {
             match SessionRecord::decode(&value) {
                 Ok(SessionRecord::Live { session }) => {
                     self.sessions.renew(session, self.now.mono_ns);
                 }
                 Ok(SessionRecord::ClientEnded { client }) => {
-                    self.push_end(Ended::Client(client), others.clone());
+                    self.push_end(Ended::Client(client));
                     self.carry_out_end(Ended::Client(client));
                 }
                 Ok(SessionRecord::SessionEnded { session }) => {
-                    self.push_end(Ended::Session(session), others.clone());
+                    self.push_end(Ended::Session(session));
+                    self.carry_out_end(Ended::Session(session));
+                }
+                Ok(SessionRecord::SessionOver { session }) => {
                     self.carry_out_end(Ended::Session(session));
                 }
                 Err(_) => log::error!("a session record is damaged"),

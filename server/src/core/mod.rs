@@ -22,6 +22,7 @@ mod opens;
 pub(crate) mod peers;
 pub(crate) mod quota;
 mod recover;
+pub(crate) mod remembered;
 mod run;
 mod sessions;
 mod slots;
@@ -44,11 +45,12 @@ pub use versions::{LEASE_MS as VERSION_LEASE_MS, Versions};
 pub use view::View;
 
 use crate::meta::{Db, Key, LogIndex, Meta};
-use crate::txn::{Coordinated, Participant, Settled};
+use crate::txn::{Coordinated, Participant};
 pub(crate) use changes::{Changes, Value, Write};
 pub(crate) use commit::Next;
 use locks::KeyLocks;
 use peers::Outstanding;
+use remembered::Remembered;
 use sealfs_protocol::manager::{ClusterState, Usage};
 use sealfs_protocol::message::Hello;
 use sealfs_protocol::{
@@ -119,8 +121,8 @@ pub struct Core<W: World> {
     pub(crate) coordinated: BTreeMap<TxnId, Coordinated>,
     /// Transactions of other shards that hold locks here.
     pub(crate) participants: BTreeMap<TxnId, Participant>,
-    /// Those of them that are over.
-    pub(crate) settled: Settled,
+    /// Those of them that are over: late copies of their requests lock and apply nothing.
+    pub(crate) settled: Remembered<TxnId>,
     pub(crate) next_txn: u64,
 
     /// Inodes without names.
@@ -140,6 +142,8 @@ pub struct Core<W: World> {
 /// What waits for a flush.
 pub(crate) enum FlushWait<W: World> {
     Task(TaskId),
+    /// The end of a session, which the other shards hear of once it cannot be lost.
+    End(Ended),
     Action(Box<Action<W>>),
 }
 
@@ -173,7 +177,7 @@ impl<W: World> Core<W> {
             next_tag: 1,
             coordinated: BTreeMap::new(),
             participants: BTreeMap::new(),
-            settled: Settled::default(),
+            settled: Remembered::default(),
             next_txn: 0,
             orphans: BTreeSet::new(),
             grace_until_ns: None,
@@ -209,7 +213,7 @@ impl<W: World> Core<W> {
                 payload: _,
             } => self.on_peer_reply(from, header.tag, body),
             Event::PeerUp(shard) => self.on_peer_up(shard),
-            Event::Disconnected(conn) => self.sessions.disconnected(conn),
+            Event::Disconnected(conn) => self.disconnected(conn),
             Event::State(state) => self.on_state(state),
             Event::FlushDone(done) => self.on_flush_done(done),
             Event::CommitDone(done) => self.on_commit_done(done),

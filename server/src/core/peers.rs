@@ -13,7 +13,7 @@ use sealfs_protocol::codec;
 use sealfs_protocol::header::{Header, Kind};
 use sealfs_protocol::limits::CALL_DEADLINE_MS;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
-use sealfs_protocol::{ShardId, TxnId, VolumeId};
+use sealfs_protocol::{SessionId, ShardId, TxnId, VolumeId};
 
 /// After this long without an answer a request is sent again, in ns.
 const REPEAT_NS: u64 = 3_000_000_000;
@@ -36,6 +36,8 @@ pub(crate) enum Purpose {
     Allow(TaskId),
     /// Unused parts of a volume's quota.
     Recall(VolumeId),
+    /// Whether a session lives, asked of its home.
+    Attend(SessionId),
     Push,
 }
 
@@ -154,6 +156,7 @@ impl<W: World> Core<W> {
             Purpose::End(who) => self.end_acknowledged(who, what.shard),
             Purpose::Allow(id) => self.on_allowed(id, &what, &reply),
             Purpose::Recall(volume) => self.on_recalled(volume, what.shard, &reply),
+            Purpose::Attend(session) => self.on_attended(session, &reply),
             Purpose::Push => {}
         }
     }

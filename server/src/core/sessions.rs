@@ -2,19 +2,19 @@
 //!
 //! A client or session that has ended is refused from then on. Its home (the owner of its hashed
 //! partition) logs the end and repeats it to every shard until all have acknowledged; a session
-//! that a keeper once renewed ends by itself when the renewals stop.
+//! ends by itself when its keeper does not renew it. What must stay true: nothing is kept for a
+//! session before its home has said that it lives, so that none comes back after a restart.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::event::ConnId;
+use super::remembered::Remembered;
 use super::task::Ended;
 use sealfs_protocol::limits::SESSION_LEASE_MS;
 use sealfs_protocol::message::{Credentials, Who};
 use sealfs_protocol::{ClientId, SessionId, ShardId, VolumeId};
 
-/// Ends remembered, so that a late frame revives nobody.
-const ENDED_REMEMBERED: usize = 65_536;
 /// Credential sets of one connection.
 pub const CREDENTIALS_MAX: usize = 1024;
 
@@ -80,8 +80,12 @@ pub struct Sessions {
     connections: HashMap<ConnId, Connection>,
     /// Registered clients and the session of each.
     clients: HashMap<ClientId, SessionId>,
-    ended: HashSet<Ended>,
-    ended_order: VecDeque<Ended>,
+    ended_clients: Remembered<ClientId>,
+    ended_sessions: Remembered<SessionId>,
+    /// Sessions whose end is not remembered any more, for their home to forget as well.
+    forgotten: Vec<SessionId>,
+    /// Sessions that their home knows to be here.
+    attended: BTreeSet<SessionId>,
     /// At the home: when the lease of a renewed session runs out, in ns.
     leases: BTreeMap<SessionId, u64>,
     /// At the home: ends that these shards have not acknowledged.
@@ -101,8 +105,7 @@ impl Sessions {
     pub fn hello(&mut self, conn: ConnId, who: Who) -> Option<bool> {
         let connection = Connection::new(who);
         let (client, session) = (connection.client, connection.session);
-        let gone = self.ended.contains(&Ended::Client(client))
-            || self.ended.contains(&Ended::Session(session));
+        let gone = self.has_ended(Ended::Client(client)) || self.has_ended(Ended::Session(session));
         if gone {
             return None;
         }
@@ -142,23 +145,27 @@ impl Sessions {
     }
 
     pub fn has_ended(&self, who: Ended) -> bool {
-        self.ended.contains(&who)
+        match who {
+            Ended::Client(client) => self.ended_clients.contains(client),
+            Ended::Session(session) => self.ended_sessions.contains(session),
+        }
+    }
+
+    pub fn take_forgotten(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Marks an end; the clients that end by it, in a fixed order.
     pub fn end(&mut self, who: Ended) -> Vec<ClientId> {
-        if self.ended.insert(who) {
-            self.ended_order.push_back(who);
-        }
-        while self.ended_order.len() > ENDED_REMEMBERED {
-            if let Some(oldest) = self.ended_order.pop_front() {
-                self.ended.remove(&oldest);
-            }
+        match who {
+            Ended::Client(client) => drop(self.ended_clients.insert(client)),
+            Ended::Session(session) => self.forgotten.extend(self.ended_sessions.insert(session)),
         }
         let mut clients: Vec<ClientId> = match who {
             Ended::Client(client) => vec![client],
             Ended::Session(session) => {
                 self.leases.remove(&session);
+                self.attended.remove(&session);
                 let of_it = self.clients.iter().filter(|(_, s)| **s == session);
                 of_it.map(|(c, _)| *c).collect()
             }
@@ -168,6 +175,17 @@ impl Sessions {
             self.clients.remove(client);
         }
         clients
+    }
+
+    pub fn is_attended(&self, session: SessionId) -> bool {
+        self.attended.contains(&session)
+    }
+
+    /// The home says that a session lives; an end that was heard of meanwhile stands.
+    pub fn attended(&mut self, session: SessionId) {
+        if !self.has_ended(Ended::Session(session)) {
+            self.attended.insert(session);
+        }
     }
 
     /// A keeper lives; whether its session is new here.

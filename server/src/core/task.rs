@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::changes::Changes;
 use super::event::ConnId;
 use crate::meta::db::{Db, Key};
-use sealfs_protocol::message::{Credentials, OpReply, Passed, Request};
+use sealfs_protocol::message::{Credentials, LockOwner, OpReply, Passed, Request};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::{
     ClientId, InodeId, PartitionId, RenameVersion, RingVersion, Sequence, SessionId, ShardId,
@@ -57,6 +57,20 @@ pub enum Job {
 pub enum Ended {
     Client(ClientId),
     Session(SessionId),
+}
+
+impl Ended {
+    /// Whether a lock was of the ended one. A session's processes end with it.
+    pub fn owned(self, owner: &LockOwner) -> bool {
+        match (self, owner) {
+            (Ended::Client(gone), LockOwner::Process { client, .. }) => gone == *client,
+            (
+                Ended::Session(gone),
+                LockOwner::Process { session, .. } | LockOwner::Description { session, .. },
+            ) => gone == *session,
+            (Ended::Client(_), LockOwner::Description { .. }) => false,
+        }
+    }
 }
 
 pub enum Work {

@@ -114,6 +114,7 @@ impl<W: World> Core<W> {
             for what in first.remove() {
                 match what {
                     FlushWait::Task(id) => self.flushed(id),
+                    FlushWait::End(who) => self.push_end(who),
                     FlushWait::Action(action) => self.actions.push(*action),
                 }
             }

@@ -6,9 +6,8 @@ use super::chunks::{self, Cut};
 use super::data::{self, Bytes};
 use super::unlink::drop_first_chunk;
 use super::{lock, split, truncate, version};
-use crate::core::{Ended, Job, OpResult, View, World};
+use crate::core::{Job, OpResult, View, World};
 use crate::meta::db::{Db, Key, key, until};
-use sealfs_protocol::message::LockOwner;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, InodeId, hash};
 
@@ -18,17 +17,9 @@ pub fn run<V: World>(v: &mut View<V>, job: Job) -> OpResult<()> {
         Job::Reap(ino) => reap(v, ino),
         Job::Split(ino) => split::split(v, ino),
         Job::Unlock(ino, ended) => {
-            lock::release(v, ino, |owner| holds(ended, owner));
+            lock::release(v, ino, |owner| ended.owned(owner));
             Ok(())
         }
-    }
-}
-
-fn holds(ended: Ended, owner: &LockOwner) -> bool {
-    match (ended, owner) {
-        (Ended::Client(gone), LockOwner::Process { client }) => gone == *client,
-        (Ended::Session(gone), LockOwner::Description { session, .. }) => gone == *session,
-        _ => false,
     }
 }
 

@@ -24,7 +24,9 @@ fn check<V: World>(v: &View<V>, range: &LockRange) -> OpResult<()> {
         return Err(Errno::EINVAL.into());
     }
     let own = match range.owner {
-        LockOwner::Process { client } => client == v.caller.client,
+        LockOwner::Process { client, session } => {
+            client == v.caller.client && session == v.caller.session
+        }
         LockOwner::Description { session, .. } => session == v.caller.session,
     };
     if own {

@@ -9,8 +9,6 @@
 mod coordinator;
 mod gather;
 mod participant;
-mod settled;
 
 pub use coordinator::Coordinated;
 pub use participant::Participant;
-pub use settled::Settled;

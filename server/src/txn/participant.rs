@@ -109,6 +109,7 @@ impl<W: World> Core<W> {
                 let ended = [client.map(Ended::Client), session.map(Ended::Session)];
                 return Some(self.end_here(task, ended));
             }
+            PeerRequest::Attend { session } => self.attend(*session),
             _ => return None,
         };
         Some(Attempt::Done(Answer::Peer(reply)))

@@ -6,6 +6,7 @@
 //! in a rule is found (a model that finds nothing proves nothing), and all models together stay
 //! below three minutes on two cores. `make model` checks them at larger bounds.
 
+mod sessions;
 mod transactions;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model};

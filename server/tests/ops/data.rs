@@ -166,13 +166,20 @@ fn a_repeated_request_is_executed_once() {
     assert!(matches!(refused.reply, OpReply::Refused(_)), "{refused:?}");
 }
 
+fn owner(client: &Client) -> LockOwner {
+    LockOwner::Process {
+        client: client.id,
+        session: client.session,
+    }
+}
+
 #[test]
 fn a_lock_waits_for_its_holder_and_survives_a_restart() {
     let mut fs = Fs::new();
     let ino = fs.create("f");
     let lock = |client: &Client, kind| LockRange {
         space: LockSpace::Record,
-        owner: LockOwner::Process { client: client.id },
+        owner: owner(client),
         kind,
         start: 0,
         last: u64::MAX,
@@ -214,9 +221,7 @@ fn the_end_of_a_client_releases_its_locks() {
     let ino = fs.create("f");
     let range = LockRange {
         space: LockSpace::Record,
-        owner: LockOwner::Process {
-            client: fs.client.id,
-        },
+        owner: owner(&fs.client),
         kind: LockType::Write,
         start: 0,
         last: 9,
@@ -233,7 +238,7 @@ fn the_end_of_a_client_releases_its_locks() {
     keeper.begin_at(&mut fs.cluster, home, Op::EndClient { client }, &[]);
     assert_eq!(keeper.finish(&mut fs.cluster).reply, OpReply::Done);
     let mine = LockRange {
-        owner: LockOwner::Process { client: keeper.id },
+        owner: owner(&keeper),
         ..range
     };
     let test = keeper.call(&mut fs.cluster, Op::TestLock { ino, range: mine });

@@ -275,7 +275,10 @@ impl Shared {
             }
             Asked::Content(ino, call) => wire::content_op(*ino, call),
             Asked::Record(ino, call, wait) => {
-                let owner = LockOwner::Process { client: client.id };
+                let owner = LockOwner::Process {
+                    client: client.id,
+                    session: client.session,
+                };
                 let op = wire::lock_op(*ino, call, *wait, LockSpace::Record, owner);
                 (op, Vec::new())
             }

@@ -151,6 +151,9 @@ pub struct WrittenMemory {
 /// Shards whose incarnation a description remembers.
 pub const WRITTEN_MAX: usize = 8;
 
+/// In a slot's `place`: the servers have ended the session that the description was of.
+pub(super) const PLACE_LOST: u32 = 1 << 31;
+
 #[repr(C, align(64))]
 pub struct SlotMemory {
     /// See [`super::slot::Word`].
@@ -159,7 +162,7 @@ pub struct SlotMemory {
     pub ino: AtomicU64,
     pub cluster: [AtomicU64; 2],
     pub volume: AtomicU32,
-    /// mount index (8 bits) | manager (8)
+    /// mount index (8 bits) | manager (8) | [`PLACE_LOST`]
     pub place: AtomicU32,
     /// O_* as F_GETFL answers.
     pub flags: AtomicU32,

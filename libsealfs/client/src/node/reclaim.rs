@@ -5,7 +5,7 @@
 //! that to the next one; telling a server twice does no harm.
 
 use super::arena::{Arena, ManagerIndex};
-use super::memory::{ARENA_FILE, STATE_ENDED, STATE_ENDING, STATE_LIVE, Table};
+use super::memory::{ARENA_FILE, PLACE_LOST, STATE_ENDED, STATE_ENDING, STATE_LIVE, Table};
 use super::offset::{offset_holder, unlock_offset};
 use super::placeholder::{self, SLOTS_DIR};
 use super::processes::{Process, ProcessIndex};
@@ -47,8 +47,16 @@ impl Arena {
             .store(sys::boot_ms(), Ordering::Relaxed);
     }
 
-    /// The servers have ended the session: another begins, with the same open descriptions.
+    /// The servers have ended the session: another begins. The open descriptions were of the one
+    /// before, with their locks; whoever holds one is told so from now on.
     pub fn begin_session(&self) -> sys::Result<SessionId> {
+        for index in 0..self.map.used(Table::Slots) {
+            if let (Some((_, word)), Some(memory)) = (self.slot_word(index), self.map.slot(index))
+                && word.state() == State::Live
+            {
+                memory.place.fetch_or(PLACE_LOST, Ordering::SeqCst);
+            }
+        }
         let header = self.map.header();
         let id = sys::random_u128()?;
         header.session_version.fetch_add(1, Ordering::SeqCst);
@@ -134,12 +142,14 @@ impl Arena {
             .count()
     }
 
-    /// The live descriptions of the node, for reasserting them after a server's restart.
+    /// The live descriptions of the node, for reasserting them after a server's restart; not those
+    /// of a session that has ended.
     pub fn live_descriptions(&self) -> Vec<Remains> {
         (0..self.map.used(Table::Slots))
             .filter_map(|index| {
                 let (id, word) = self.slot_word(index)?;
-                (word.state() == State::Live)
+                let is_lost = self.slot(id).is_some_and(|slot| slot.is_lost());
+                (word.state() == State::Live && !is_lost)
                     .then(|| self.remains(id))
                     .flatten()
             })

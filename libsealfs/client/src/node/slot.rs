@@ -13,7 +13,7 @@
 //! The offset of a description has a lock of its own: [`super::offset`].
 
 use super::arena::{Arena, ManagerIndex};
-use super::memory::{SlotMemory, WRITTEN_MAX, load_bytes, store_bytes};
+use super::memory::{PLACE_LOST, SlotMemory, WRITTEN_MAX, load_bytes, store_bytes};
 use super::processes::ProcessIndex;
 use core::sync::atomic::{AtomicU64, Ordering};
 use sealfs_protocol::limits::NAME_MAX_BYTES;
@@ -218,6 +218,11 @@ impl<'a> Slot<'a> {
 
     pub fn manager(&self) -> ManagerIndex {
         ManagerIndex((self.memory.place.load(Ordering::Relaxed) >> 8) as u8)
+    }
+
+    /// Its session has ended at the servers: what it stood for there is gone.
+    pub fn is_lost(&self) -> bool {
+        self.memory.place.load(Ordering::Relaxed) & PLACE_LOST != 0
     }
 
     pub fn volume(&self) -> VolumeId {
