@@ -17,6 +17,12 @@ use sealfs_protocol::{Errno, InodeId};
 /// Mode of placeholder directories: nothing else needs a closer look.
 pub const PLACEHOLDER_MODE: u32 = libc::S_IFDIR | placeholder::DIRECTORY_MODE;
 
+/// Mode of the kernel's FIFOs that stand for inodes of ours. The sticky bit, which nobody sets on a
+/// FIFO, tells them from pipes.
+pub const FIFO_MODE: u32 = libc::S_IFIFO | 0o1600;
+/// Their names in the runtime directory: this and the inode's number.
+pub const FIFO_NAME: &[u8] = b"fifo-";
+
 /// What a descriptor number stands for.
 pub enum Fd {
     /// The kernel's; also numbers that are not open, about which the kernel says so.
@@ -44,7 +50,7 @@ pub fn of(ctx: &Ctx<'_>, n: usize) -> Result<Fd, Errno> {
 
 pub fn lookup(fd: usize) -> Result<Fd, Errno> {
     match fdtable::get(fd) {
-        fdtable::State::Native => return Ok(Fd::Theirs),
+        fdtable::State::Native | fdtable::State::Fifo => return Ok(Fd::Theirs),
         fdtable::State::Above => return Ok(Fd::Above),
         fdtable::State::Listing => return Ok(Fd::Listing),
         fdtable::State::Internal if is_in_use(fd) => return Ok(Fd::Internal),
@@ -60,6 +66,24 @@ pub fn lookup(fd: usize) -> Result<Fd, Errno> {
         fdtable::forget(fd);
     }
     look(fd)
+}
+
+/// The inode of ours that the kernel's FIFO `fd` stands for.
+pub fn fifo(fd: usize) -> Option<InodeId> {
+    if !matches!(
+        fdtable::get(fd),
+        fdtable::State::Fifo | fdtable::State::Unknown
+    ) || kernel::fstat(fd).ok()?.st_mode != FIFO_MODE
+    {
+        return None;
+    }
+    let path = kernel::descriptor_path(i32::try_from(fd).ok()?).ok()?;
+    let below = path.strip_prefix(process::runtime().ok()?.path())?;
+    let number = below.strip_prefix(b"/")?.strip_prefix(FIFO_NAME)?;
+    // A name that was taken away is said to be so.
+    let number = number.split(|b| *b == b' ').next()?;
+    let text = core::str::from_utf8(number).ok()?;
+    text.parse().ok().map(InodeId)
 }
 
 fn is_in_use(fd: usize) -> bool {
@@ -97,6 +121,7 @@ fn look(fd: usize) -> Result<Fd, Errno> {
         Kind::Foreign => (fdtable::State::Unknown, Err(Errno::EACCES)),
         Kind::Stale | Kind::Cwd { .. } => (fdtable::State::Unknown, Err(Errno::EBADF)),
         Kind::Native if process::is_ancestor(&stat) => (fdtable::State::Above, Ok(Fd::Above)),
+        Kind::Native if stat.st_mode == FIFO_MODE => (fdtable::State::Fifo, Ok(Fd::Theirs)),
         Kind::Native => (fdtable::State::Native, Ok(Fd::Theirs)),
     };
     if matches!(state, fdtable::State::Ours(_)) {

@@ -31,6 +31,8 @@ pub enum State {
     Above,
     /// The kernel's, but the list of this process's descriptors: internal ones are left out.
     Listing,
+    /// The kernel's, but the FIFO that stands for an inode of ours on this node.
+    Fifo,
 }
 
 const STATE_SHIFT: u32 = 32;
@@ -60,6 +62,7 @@ fn encode(state: State) -> u64 {
         State::Internal => (3, 0),
         State::Above => (4, 0),
         State::Listing => (5, 0),
+        State::Fifo => (6, 0),
     };
     (code << STATE_SHIFT) | u64::from(slot)
 }
@@ -71,6 +74,7 @@ fn decode(word: u64) -> State {
         3 => State::Internal,
         4 => State::Above,
         5 => State::Listing,
+        6 => State::Fifo,
         _ => State::Unknown,
     }
 }

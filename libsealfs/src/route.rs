@@ -177,6 +177,17 @@ fn locate_magic(what: Magic, rest: &[u8], follow: bool) -> Result<Target, Errno>
             }
             Fd::Ours(open) => open.ino(),
             Fd::Internal => return Err(Errno::ENOENT),
+            Fd::Theirs if follow && !inside => {
+                let descriptor = Some(fd);
+                return Ok(match fds::fifo(fd as usize) {
+                    Some(base) => Target::Ours(Place {
+                        base,
+                        path: Vec::new(),
+                        descriptor,
+                    }),
+                    None => THEIRS,
+                });
+            }
             Fd::Theirs | Fd::Above | Fd::Listing => return Ok(THEIRS),
         },
         Magic::WorkingDirectory => match cwd::get() {

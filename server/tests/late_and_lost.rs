@@ -208,6 +208,7 @@ fn bytes_are_sent_once_when_their_read_has_to_wait() {
             chunk: 0,
             offset_bytes: 0,
             len_bytes: 4_096,
+            atime: true,
             generation: TruncateGeneration(0),
         };
         let read = reader.call(&mut cluster, op);
@@ -428,6 +429,7 @@ fn what_an_always_durable_volume_acknowledges_is_there_in_every_chunk() {
                 chunk: span.chunk,
                 offset_bytes: span.offset_bytes,
                 len_bytes: span.len_bytes,
+                atime: true,
                 generation: attr.generation,
             };
             let partitions = cluster.ring().partitions();

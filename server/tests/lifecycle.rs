@@ -146,6 +146,7 @@ fn an_orphan_waits_for_reassertion_after_a_restart() {
         Op::Reassert {
             ino: kept,
             open: OpenId(5),
+            executes: false,
         },
     );
     assert_eq!(reasserted.reply, OpReply::Done);
@@ -204,6 +205,7 @@ fn a_truncation_reaches_every_layout_slot_before_it_is_answered() {
             chunk: span.chunk,
             offset_bytes: span.offset_bytes,
             len_bytes: span.len_bytes,
+            atime: true,
             generation: grown.generation,
         };
         let partition = grown

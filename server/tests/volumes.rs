@@ -256,6 +256,7 @@ fn reading_a_read_only_volume_leaves_the_access_time() {
         chunk: 0,
         offset_bytes: 0,
         len_bytes: 4,
+        atime: true,
         generation: TruncateGeneration(0),
     };
     assert!(matches!(fs.call(read), OpReply::Read { len_bytes: 4 }));

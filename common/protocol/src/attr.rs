@@ -95,6 +95,8 @@ pub struct SetAttr {
     /// Chunk size of files that will be made in this directory, and of directories made in it, as a
     /// power of two.
     pub chunk_size_log2: Option<u8>,
+    /// chown(2) was called, be it with nothing to change: set-id bits go.
+    pub is_chown: bool,
     /// The size comes from an open description that was opened for writing (ftruncate): the
     /// permission was checked at open.
     pub by_handle: bool,

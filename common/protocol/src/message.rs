@@ -133,6 +133,10 @@ pub struct LockRange {
     pub pid: u32,
 }
 
+/// A flag of [`Op::Open`] beside the kernel's O_*: the file is opened to be executed. Permission to
+/// execute is needed in place of that to read, and nobody opens it for writing meanwhile.
+pub const O_EXEC: u32 = 0o40;
+
 /// One operation. `at` of the path operations follows a final symbolic link only where said.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub enum Op {
@@ -149,7 +153,7 @@ pub enum Op {
         mode: u32,
     },
     /// open(2), creat(2): `flags` as the kernel's O_* bits; `mode` with the umask taken off.
-    /// Registers `open` for the connection's session. O_TMPFILE makes a nameless file in `at`.
+    /// Also [`O_EXEC`]. Registers `open` for the connection's session. O_TMPFILE makes a nameless file in `at`.
     /// With `read_bytes` > 0 the first bytes of the file come along as payload. → `Opened`
     Open {
         at: At,
@@ -246,13 +250,14 @@ pub enum Op {
     Statfs,
 
     // ---- data --------------------------------------------------------------------------------
-    /// Bytes of one chunk; shorter than asked where the chunk ends. `atime`: the owner of the
-    /// inode may update it (relatime). → `Read`, payload
+    /// Bytes of one chunk; shorter than asked where the chunk ends. `atime`: in chunk 0, the access
+    /// time moves by relatime. → `Read`, payload
     Read {
         ino: InodeId,
         chunk: u64,
         offset_bytes: u32,
         len_bytes: u32,
+        atime: bool,
         generation: TruncateGeneration,
     },
     /// `len_bytes` of the payload into one chunk. Chunk 0 is hosted with the inode: then size,
@@ -318,6 +323,8 @@ pub enum Op {
     Reassert {
         ino: InodeId,
         open: OpenId,
+        /// As by an open with [`O_EXEC`].
+        executes: bool,
     },
     /// fcntl(2) F_SETLK/F_SETLKW, OFD and flock(2). With `wait` the reply comes when the lock is
     /// there; [`Op::CancelWait`] takes the wait back. → `Done`; EAGAIN, EDEADLK, EINTR

@@ -362,6 +362,7 @@ impl Client {
                 op: Op::Reassert {
                     ino: *ino,
                     open: *open,
+                    executes: false,
                 },
             })
             .collect();

@@ -273,6 +273,7 @@ impl Connection {
                 .map(|f| Op::Reassert {
                     ino: f.ino,
                     open: f.open,
+                    executes: false,
                 })
                 .collect();
             self.say(&ops, header, ring, deadline)?;

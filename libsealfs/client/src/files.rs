@@ -27,6 +27,8 @@ pub(crate) struct Files {
 
 struct File {
     info: FileInfo,
+    /// Nothing that we know of has changed the file since its access time was last moved.
+    atime_settled: bool,
     opens: Vec<Open>,
 }
 
@@ -52,6 +54,12 @@ impl From<&Attr> for FileInfo {
     }
 }
 
+/// relatime: it would not be moved by a read now. (That it is renewed once a day is for the owner to
+/// see, at the next read of the first chunk.)
+fn is_atime_settled(attr: &Attr) -> bool {
+    attr.atime > attr.mtime && attr.atime > attr.ctime
+}
+
 impl FileInfo {
     /// Takes over what `newer` adds.
     fn merge(&mut self, newer: FileInfo) {
@@ -70,6 +78,7 @@ impl Files {
         let info = FileInfo::from(attr);
         let known = self.files.entry(file.ino).or_insert_with(|| File {
             info,
+            atime_settled: is_atime_settled(attr),
             opens: Vec::with_capacity(1),
         });
         known.info.merge(info);
@@ -91,7 +100,14 @@ impl Files {
     pub fn refresh(&mut self, attr: &Attr) {
         if let Some(file) = self.files.get_mut(&attr.ino) {
             file.info.merge(FileInfo::from(attr));
+            file.atime_settled &= is_atime_settled(attr);
         }
+    }
+
+    /// The file is about to be read; whether the owner has to be told, if none of it is read there.
+    pub fn accessed(&mut self, ino: InodeId) -> bool {
+        let file = self.files.get_mut(&ino);
+        file.is_some_and(|file| !std::mem::replace(&mut file.atime_settled, true))
     }
 
     /// A write's reply: the file is at least this long.
@@ -101,6 +117,7 @@ impl Files {
         {
             file.info.size_bytes = file.info.size_bytes.max(size);
             file.info.wide |= wide;
+            file.atime_settled = false;
         }
     }
 

@@ -26,7 +26,7 @@ pub struct Opened {
 }
 
 impl Client {
-    /// open(2): `flags` as the kernel's O_*, `mode` with the umask taken off. `open` is from now on
+    /// open(2): `flags` as the kernel's O_*, or `O_EXEC`; `mode` with the umask taken off. `open` is from now on
     /// an open file description of this client's session, until [`Client::close`].
     pub fn open(&self, at: At<'_>, flags: u32, mode: u32, open: OpenId) -> Outcome<Opened> {
         let reply = self.on_path(at, &|at| Op::Open {
@@ -114,11 +114,13 @@ impl Client {
         self.run(&mut parts, &mut mode);
     }
 
-    /// Tells a server again that a description is open (the keeper, after a server's restart).
-    pub fn reassert(&self, file: FileRef) -> Result<(), Errno> {
+    /// Tells a server again that a description is open (the keeper, after a server's restart), or that
+    /// one of an open file stands to execute it.
+    pub fn reassert(&self, file: FileRef, executes: bool) -> Result<(), Errno> {
         let op = Op::Reassert {
             ino: file.ino,
             open: file.open,
+            executes,
         };
         done(&self.call(file.ino.partition(), op)?)
     }

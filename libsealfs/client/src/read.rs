@@ -32,7 +32,7 @@ struct Piece<'m> {
 
 /// What one round of requests has found.
 struct Round {
-    /// Bytes of each piece, in order.
+    /// Bytes of each piece, in order; what follows is not about pieces.
     got: Vec<usize>,
     /// The truncate generation was another: ask again.
     stale: bool,
@@ -48,6 +48,17 @@ impl Client {
         offset: u64,
         targets: &mut [IoVecMut<'_>],
     ) -> Result<usize, Errno> {
+        self.read_as(file, offset, targets, true)
+    }
+
+    /// As [`Client::read`]; without `atime` the access time stays (O_NOATIME).
+    pub fn read_as(
+        &self,
+        file: FileRef,
+        offset: u64,
+        targets: &mut [IoVecMut<'_>],
+        atime: bool,
+    ) -> Result<usize, Errno> {
         let wanted = total_mut(targets).min((i64::MAX as u64).saturating_sub(offset) as usize);
         if wanted == 0 {
             return Ok(0);
@@ -56,7 +67,7 @@ impl Client {
         let mut done = 0;
         while done < wanted {
             let window = (wanted - done).min(WINDOW_BYTES);
-            match self.read_window(file, offset + done as u64, targets, done, window) {
+            match self.read_window(file, offset + done as u64, targets, done, window, atime) {
                 Ok(Progress::Read(n)) => done += n,
                 Ok(Progress::End(n)) => return Ok(done + n),
                 Ok(Progress::Again) if self.shared.config.world.now() < deadline => {}
@@ -75,6 +86,7 @@ impl Client {
         targets: &mut [IoVecMut<'_>],
         skip: usize,
         len: usize,
+        atime: bool,
     ) -> Result<Progress, Errno> {
         let info = self.file_info(file)?;
         let mut end = offset + len as u64;
@@ -86,7 +98,7 @@ impl Client {
             end = end.min(chunk_end.max(info.size_bytes));
         }
         let mut pieces = cut(targets, skip, offset, (end - offset) as usize, info);
-        let round = self.read_round(file, info, &mut pieces, !covered)?;
+        let round = self.read_round(file, info, &mut pieces, !covered, atime)?;
         if round.stale {
             return Ok(Progress::Again);
         }
@@ -129,6 +141,7 @@ impl Client {
         info: FileInfo,
         pieces: &mut [Piece<'_>],
         ask_size: bool,
+        atime: bool,
     ) -> Result<Round, Errno> {
         let state = self.shared.cluster.state();
         let ring = &state.ring;
@@ -141,6 +154,7 @@ impl Client {
             };
             (file.ino.partition(), op)
         };
+        let reads_first = pieces.iter().any(|piece| piece.span.chunk == 0);
         let mut asked_along = false;
         let mut parts = Vec::with_capacity(pieces.len() + 1);
         for piece in pieces.iter_mut() {
@@ -156,6 +170,7 @@ impl Client {
                 chunk: piece.span.chunk,
                 offset_bytes: piece.span.offset_bytes,
                 len_bytes: piece.span.len_bytes,
+                atime,
                 generation: info.generation,
             };
             ops.push((partition, op));
@@ -163,6 +178,20 @@ impl Client {
         }
         if ask_size && !asked_along {
             parts.push(Part::new(&slot, vec![get_attr()], &[], &mut []));
+        }
+        let tells = atime && self.shared.files.lock().accessed(file.ino);
+        if tells && !reads_first {
+            // Nothing is read where the inode is, so that has to be told.
+            let op = Op::Read {
+                ino: file.ino,
+                chunk: 0,
+                offset_bytes: 0,
+                len_bytes: 0,
+                atime,
+                generation: info.generation,
+            };
+            let ops = vec![(file.ino.partition(), op)];
+            parts.push(Part::new(&slot, ops, &[], &mut []));
         }
         self.run(&mut parts, &mut self.mode(&slot));
         let mut round = Round {

@@ -330,6 +330,7 @@ fn open_files_are_told_to_a_server_that_has_forgotten_them() {
     let told = Op::Reassert {
         ino: InodeId(5),
         open: OpenId(9),
+        executes: false,
     };
     let log = log.lock().unwrap();
     assert_eq!(log[2], told, "before the request is repeated");

@@ -11,16 +11,20 @@ pub struct File {
     pub open: OpenId,
 }
 
+/// A description, and whether it stands to execute the file.
+pub type Known = (File, bool);
+
 /// A volume of a cluster, as the keeper uses it. EIO stands for "not now": try again.
 pub trait Cluster: Send + Sync {
     fn renew(&self, session: SessionId) -> Result<(), Errno>;
     fn end_session(&self, session: SessionId) -> Result<(), Errno>;
     fn end_client(&self, client: ClientId) -> Result<(), Errno>;
     fn close(&self, file: File) -> Result<(), Errno>;
-    /// The description exists (still, or as one more of an inode that is open).
-    fn reassert(&self, file: File) -> Result<(), Errno>;
+    /// The description exists (still, or as one more of an inode that is open); `executes`: nobody
+    /// opens the file for writing meanwhile.
+    fn reassert(&self, file: File, executes: bool) -> Result<(), Errno>;
     /// Makes sure that every server still knows these descriptions: one that restarted is told.
-    fn keep_known(&self, files: &[File]) -> Result<(), Errno>;
+    fn keep_known(&self, files: &[Known]) -> Result<(), Errno>;
     /// Size in bytes.
     fn size(&self, file: File) -> Result<u64, Errno>;
     /// The first byte from `offset` on that is data (`data`) or in a hole, the end of the file

@@ -86,6 +86,12 @@ impl Visitor {
         sys::borrow(self.socket.raw())
     }
 
+    /// Its process, or 0.
+    pub fn pid(&self) -> u32 {
+        let peer = rustix::net::sockopt::socket_peercred(self.fd());
+        peer.map_or(0, |p| p.pid.as_raw_nonzero().get() as u32)
+    }
+
     pub fn hear(&self) -> Heard {
         let mut packet = [0u8; PACKET_MAX_BYTES];
         match rustix::net::recv(self.fd(), &mut packet, RecvFlags::DONTWAIT) {

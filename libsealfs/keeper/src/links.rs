@@ -5,7 +5,7 @@
 //! Each is made when it is first needed, from the state file if there is one, so that the keeper of
 //! a cluster whose manager is away works too.
 
-use crate::cluster::{Cluster, Clusters, File};
+use crate::cluster::{Cluster, Clusters, File, Known};
 use crate::run::Node;
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::state_file;
@@ -172,25 +172,25 @@ impl Cluster for Link {
         self.client.close_now(wire(file))
     }
 
-    fn reassert(&self, file: File) -> Result<(), Errno> {
-        self.client.reassert(wire(file))
+    fn reassert(&self, file: File, executes: bool) -> Result<(), Errno> {
+        self.client.reassert(wire(file), executes)
     }
 
     /// One of each server's is told anyhow, which shows whether the server was greeted anew; then all
     /// are told.
-    fn keep_known(&self, files: &[File]) -> Result<(), Errno> {
+    fn keep_known(&self, files: &[Known]) -> Result<(), Errno> {
         let ring = self.client.cluster_state().ring;
         let mut asked = BTreeSet::new();
-        for file in files {
+        for (file, executes) in files {
             let owner = ring.owner(file.ino.partition()).map(|shard| shard.id);
             if asked.insert(owner) {
-                tolerate(self.reassert(*file))?;
+                tolerate(self.reassert(*file, *executes))?;
             }
         }
         let times = self.client.times_forgotten();
         if self.told_at.load(Ordering::Relaxed) != times {
-            for file in files {
-                tolerate(self.reassert(*file))?;
+            for (file, executes) in files {
+                tolerate(self.reassert(*file, *executes))?;
             }
             self.told_at.store(times, Ordering::Relaxed);
         }

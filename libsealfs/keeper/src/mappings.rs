@@ -131,8 +131,8 @@ impl Mappings {
             ino: name.ino,
             open: self.node.arena.mint_open(),
         };
-        cluster.reassert(file)?;
-        lock(&self.node.pins).insert((key.manager, file));
+        cluster.reassert(file, false)?;
+        lock(&self.node.pins).insert((key.manager, (file, false)));
         let id = self.node.arena.add_mapped(&self.node.runtime, key, size)?;
         let filled = (|| {
             let bytes = memory::create(c"sealfs-file", size)?;
@@ -256,7 +256,7 @@ impl Mappings {
     }
 
     fn unpin(&self, manager: ManagerIndex, cluster: &dyn Cluster, file: File) {
-        lock(&self.node.pins).remove(&(manager, file));
+        lock(&self.node.pins).remove(&(manager, (file, false)));
         let _ = cluster.close(file);
     }
 

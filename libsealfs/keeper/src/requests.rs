@@ -75,13 +75,17 @@ impl Desk {
                 open,
                 version,
                 name,
-            } => match self.images.get(file, open, version, &name) {
+            } => match self.images.get(file, (open, visitor.pid()), version, &name) {
                 Ok(fd) => visitor.answer(&KeeperReply::Image, &[fd.raw()]),
                 Err(e) => done(Err(e)),
             },
             KeeperRequest::WriteBack { file } => done(self.mappings.write_back(file)),
             KeeperRequest::Resized { file, size_bytes } => {
                 done(self.mappings.resize(file, size_bytes));
+            }
+            KeeperRequest::Ended => {
+                self.images.tend();
+                done(Ok(()));
             }
             // Asked without waiting for an answer.
             KeeperRequest::Unmapped { .. } => self.mappings.tend(),

@@ -5,7 +5,7 @@
 //! ends at its servers, and every file goes, the lock before the arena: whoever makes the next arena
 //! must find no lock of ours.
 
-use crate::cluster::{Clusters, File};
+use crate::cluster::{Clusters, File, Known};
 use crate::courier::{Courier, Errand};
 use crate::door::Door;
 use crate::images::Images;
@@ -35,8 +35,8 @@ const TEND_EVERY: Duration = Duration::from_secs(1);
 pub struct Node {
     pub runtime: Runtime,
     pub arena: Arena,
-    /// Descriptions of the keeper's own, which keep mapped files alive.
-    pub pins: Mutex<BTreeSet<(ManagerIndex, File)>>,
+    /// Descriptions of the keeper's own, which keep mapped files alive and executed ones as they are.
+    pub pins: Mutex<BTreeSet<(ManagerIndex, Known)>>,
 }
 
 impl Node {
@@ -49,11 +49,14 @@ impl Node {
     }
 
     /// Every description of this session that a cluster's servers have to know.
-    pub fn descriptions(&self, manager: ManagerIndex) -> Vec<File> {
+    pub fn descriptions(&self, manager: ManagerIndex) -> Vec<Known> {
         let live = self.arena.live_descriptions().into_iter();
-        let live = live.filter(|r| r.manager == manager).map(|r| File {
-            ino: r.ino,
-            open: r.open,
+        let live = live.filter(|r| r.manager == manager).map(|r| {
+            let file = File {
+                ino: r.ino,
+                open: r.open,
+            };
+            (file, false)
         });
         let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
         live.chain(pins.iter().filter(|(m, _)| *m == manager).map(|(_, f)| *f))
@@ -140,8 +143,9 @@ pub fn keep(
     let mappings = Arc::new(Mappings::new(Arc::clone(node), Arc::clone(clusters)));
     let desk = Desk::new(
         Arc::clone(&mappings),
-        Arc::new(Images::new(Arc::clone(clusters))),
+        Arc::new(Images::new(Arc::clone(node), Arc::clone(clusters))),
     );
+    let images = Arc::clone(&desk.images);
     let (errands, work) = channel();
     let stop = Stop::default();
     std::thread::scope(|scope| {
@@ -153,6 +157,7 @@ pub fn keep(
         scope.spawn(move || {
             while !stop.wait(TEND_EVERY) {
                 tended.tend();
+                images.tend();
             }
         });
         let end = Watcher::new(node, &errands, &desk).run(door, signals, idle);

@@ -89,7 +89,14 @@ pub fn descriptor(fd: i32) -> Result<Target, Errno> {
             descriptor: Some(fd as u32),
         })),
         Fd::Internal => Err(Errno::EBADF),
-        Fd::Theirs | Fd::Above | Fd::Listing => Ok(Target::Theirs(Bypass::KernelsPart)),
+        Fd::Theirs | Fd::Above | Fd::Listing => Ok(match fds::fifo(fd as u32 as usize) {
+            Some(ino) => Target::Ours(Place {
+                base: ino,
+                path: Vec::new(),
+                descriptor: Some(fd as u32),
+            }),
+            None => Target::Theirs(Bypass::KernelsPart),
+        }),
     }
 }
 

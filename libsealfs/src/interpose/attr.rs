@@ -3,10 +3,9 @@
 //! What must stay true: one call is one change at the server, so that nobody sees half of it.
 
 use super::at::{self, PathArg};
-use super::rw::ours;
 use super::stat::flagged;
 use super::{Ctx, user};
-use crate::fds::{self, Fd, Open};
+use crate::fds::{self, Fd};
 use crate::process;
 use crate::route::{Answer, Bypass, Target, done, theirs};
 use sealfs_client::At;
@@ -21,14 +20,21 @@ fn set(ctx: &mut Ctx<'_>, arg: PathArg, change: &SetAttr) -> Answer {
     })
 }
 
-/// The same on an open description; it needs no name.
-fn set_open(open: &Open, change: &SetAttr) -> Answer {
-    open.usable()?;
-    let at = At {
-        base: open.ino(),
-        path: b"",
+/// The same on the descriptor in argument 0; it needs no name.
+fn set_open(ctx: &Ctx<'_>, change: impl FnOnce() -> Result<SetAttr, Errno>) -> Answer {
+    let base = match fds::of(ctx, 0)? {
+        Fd::Ours(open) => {
+            open.usable()?;
+            open.ino()
+        }
+        _ => match fds::fifo(ctx.fd(0)) {
+            Some(ino) => ino,
+            None => return theirs(Bypass::NativeDescriptor),
+        },
     };
-    match process::client()?.setattr(at, true, change) {
+    let at = At { base, path: b"" };
+    let change = change()?;
+    match process::client()?.setattr(at, true, &change) {
         Ok(_) => done(),
         Err(sealfs_client::Failure::Errno(errno)) => Err(errno),
         Err(sealfs_client::Failure::Outside(_)) => Err(Errno::EIO),
@@ -50,8 +56,7 @@ pub fn chmod(ctx: &mut Ctx<'_>) -> Answer {
 
 /// fchmod(fd, mode)
 pub fn fchmod(ctx: &mut Ctx<'_>) -> Answer {
-    let open = ours!(ctx);
-    set_open(&open, &mode_change(ctx.arg(1)))
+    set_open(ctx, || Ok(mode_change(ctx.arg(1))))
 }
 
 /// fchmodat(dir, path, mode): the system call takes no flags
@@ -82,6 +87,7 @@ fn owner_change(uid: usize, gid: usize) -> SetAttr {
     SetAttr {
         uid: id(uid),
         gid: id(gid),
+        is_chown: true,
         ..SetAttr::default()
     }
 }
@@ -100,8 +106,7 @@ pub fn lchown(ctx: &mut Ctx<'_>) -> Answer {
 
 /// fchown(fd, uid, gid)
 pub fn fchown(ctx: &mut Ctx<'_>) -> Answer {
-    let open = ours!(ctx);
-    set_open(&open, &owner_change(ctx.arg(1), ctx.arg(2)))
+    set_open(ctx, || Ok(owner_change(ctx.arg(1), ctx.arg(2))))
 }
 
 /// fchownat(dir, path, uid, gid, flags)
@@ -155,8 +160,7 @@ pub fn utimensat(ctx: &mut Ctx<'_>) -> Answer {
         return Err(Errno::EINVAL);
     }
     if ctx.arg(1) == 0 {
-        let open = ours!(ctx);
-        return set_open(&open, &times_at(ctx.arg(2))?);
+        return set_open(ctx, || times_at(ctx.arg(2)));
     }
     let arg = flagged(ctx, 1, flags);
     let target = at::locate(ctx, arg)?;
@@ -214,8 +218,7 @@ pub fn utimes(ctx: &mut Ctx<'_>) -> Answer {
 pub fn futimesat(ctx: &mut Ctx<'_>) -> Answer {
     let change = timevals_at(ctx.arg(2))?;
     if ctx.arg(1) == 0 {
-        let open = ours!(ctx);
-        return set_open(&open, &change);
+        return set_open(ctx, || Ok(change));
     }
     let arg = PathArg::at(ctx, 1, true);
     set(ctx, arg, &change)

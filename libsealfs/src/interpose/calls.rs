@@ -125,7 +125,6 @@ calls! {
         libc::SYS_acct => refuse::acct;
     AtPath:
         libc::SYS_openat => open::openat,
-        libc::SYS_openat2 => open::openat2,
         libc::SYS_newfstatat => stat::newfstatat,
         libc::SYS_statx => stat::statx,
         libc::SYS_faccessat => stat::faccessat,
@@ -151,6 +150,7 @@ calls! {
         SYS_FILE_GETATTR => refuse::newer,
         SYS_FILE_SETATTR => refuse::newer;
     Always:
+        libc::SYS_openat2 => open::openat2,
         libc::SYS_chdir => cwd::chdir,
         libc::SYS_fchdir => cwd::fchdir,
         libc::SYS_getcwd => cwd::getcwd,

@@ -3,6 +3,7 @@
 use super::rw::ours;
 use super::{Ctx, fd, lock, user};
 use crate::fds::{self, Fd, Open};
+use crate::kernel;
 use crate::route::{Answer, Bypass, done, theirs, value};
 use sealfs_protocol::Errno;
 
@@ -30,7 +31,11 @@ pub fn fcntl(ctx: &mut Ctx<'_>) -> Answer {
         libc::F_GETFL => value(open.flags() as usize),
         _ if open.is_path_only() => Err(Errno::EBADF),
         libc::F_SETFL => {
-            open.slot.set_flags(ctx.arg(2) as u32, SETTABLE as u32);
+            let flags = ctx.int(2);
+            if flags & !open.flags() & libc::O_NOATIME != 0 {
+                may_leave_atime(&open)?;
+            }
+            open.slot.set_flags(flags as u32, SETTABLE as u32);
             done()
         }
         F_GETLK..=F_SETLKW | F_OFD_FIRST..=F_OFD_LAST => lock::fcntl(&open, command, ctx.arg(2)),
@@ -43,6 +48,16 @@ pub fn fcntl(ctx: &mut Ctx<'_>) -> Answer {
         F_NOTIFY if ctx.int(2) & !DN_MULTISHOT == 0 => done(),
         F_NOTIFY if !open.is_directory() => Err(Errno::ENOTDIR),
         _ => Err(Errno::EINVAL),
+    }
+}
+
+/// O_NOATIME is the owner's to set, and root's.
+fn may_leave_atime(open: &Open) -> Result<(), Errno> {
+    let user = kernel::file_ids().0;
+    if user == 0 || open.attributes()?.uid == user {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
     }
 }
 

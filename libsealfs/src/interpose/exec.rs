@@ -180,7 +180,7 @@ enum Found {
 /// A place in the volume. Comes back only with an error.
 fn place_of(place: &Place, plan: Plan, shown: &[u8], depth: u32) -> Answer {
     // The client is let go before anything is executed: in a vfork child it is one of its own.
-    match find(&process::client()?, place)? {
+    match find(&process::client()?, place, true)? {
         Found::Program(memory, full) => {
             let said = run_memory(memory, plan, full.as_deref());
             kernel::close(memory);
@@ -191,7 +191,8 @@ fn place_of(place: &Place, plan: Plan, shown: &[u8], depth: u32) -> Answer {
     }
 }
 
-fn find(client: &ClientRef, place: &Place) -> Result<Found, Errno> {
+/// `executed`: by execve(2) itself; otherwise the dynamic linker maps what is found.
+fn find(client: &ClientRef, place: &Place, executed: bool) -> Result<Found, Errno> {
     let program = match Program::open(client, place) {
         Ok(program) => program,
         Err(Failure::Errno(errno)) => return Err(errno),
@@ -201,10 +202,14 @@ fn find(client: &ClientRef, place: &Place) -> Result<Found, Errno> {
     let len = program.read_head(&mut head)?;
     head.truncate(len);
     match exec::format(&head) {
-        Format::Elf => Ok(Found::Program(
-            program.memory()?,
-            full_path(client, place).ok(),
-        )),
+        Format::Elf => {
+            let memory = if executed {
+                program.image()?
+            } else {
+                program.memory()?
+            };
+            Ok(Found::Program(memory, full_path(client, place).ok()))
+        }
         Format::Script => exec::shebang(&head)
             .map(Found::Script)
             .ok_or(Errno::ENOEXEC),
@@ -282,7 +287,7 @@ fn by_linker(
         return Ok(None);
     };
     // What cannot be had, the linker says in its own words.
-    let Ok(Found::Program(memory, full)) = find(&process::client()?, &place) else {
+    let Ok(Found::Program(memory, full)) = find(&process::client()?, &place, false) else {
         return Ok(None);
     };
     kernel::fcntl(memory, libc::F_SETFD, 0)?;

@@ -148,6 +148,13 @@ pub fn duplicate(ctx: &mut Ctx<'_>) -> Answer {
     let open = match fds::of(ctx, 0)? {
         Fd::Ours(open) => open,
         Fd::Internal => return Err(Errno::EBADF),
+        Fd::Theirs if fdtable::get(ctx.fd(0)) == State::Fifo => {
+            let said = ctx.native();
+            if let Ok(new) = usize::try_from(said) {
+                fdtable::set(new, State::Fifo);
+            }
+            return Ok(Outcome::Ours(said));
+        }
         Fd::Above | Fd::Listing | Fd::Theirs => return theirs(Bypass::NativeDescriptor),
     };
     share(&open)?;

@@ -62,7 +62,8 @@ impl Open {
         if let Some(memory) = map::memory_of(self)? {
             return memory.read(offset, spans);
         }
-        process::client()?.read(self.file(), offset, &mut spans.targets())
+        let atime = self.flags() & libc::O_NOATIME == 0;
+        process::client()?.read_as(self.file(), offset, &mut spans.targets(), atime)
     }
 
     /// write(2): how many bytes are in the file now.

@@ -29,6 +29,7 @@ mod open;
 mod process;
 mod program;
 mod refuse;
+mod resolve;
 mod rw;
 mod socket;
 mod space;

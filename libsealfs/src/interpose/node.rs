@@ -6,14 +6,14 @@
 
 use super::Ctx;
 use super::at::{self, PathArg};
+use crate::fds::{FIFO_MODE, FIFO_NAME};
+use crate::fdtable::{self, State};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::call::Call;
 use crate::process;
 use crate::route::{Answer, Outcome};
 use sealfs_protocol::attr::{S_IFDIR, S_IFMT, S_IFREG};
 use sealfs_protocol::{Errno, InodeId};
-
-const FIFO_MODE: u32 = libc::S_IFIFO | 0o600;
 
 /// mknod(path, mode, device)
 pub fn mknod(ctx: &mut Ctx<'_>) -> Answer {
@@ -46,7 +46,7 @@ fn make(ctx: &mut Ctx<'_>, arg: PathArg, mode: usize) -> Answer {
 /// Opens the kernel's FIFO that stands for `ino` on this node. Waits for the other end as the
 /// kernel does, with the program's signal mask.
 pub fn open_fifo(ino: InodeId, flags: i32) -> Answer {
-    let mut path = process::runtime()?.join(b"fifo-");
+    let mut path = process::runtime()?.join(FIFO_NAME);
     path.push_number(ino.0);
     let path = CPath::new(path.as_bytes());
     match kernel::make_node(&path, FIFO_MODE) {
@@ -59,5 +59,9 @@ pub fn open_fifo(ino: InodeId, flags: i32) -> Answer {
         nr: libc::SYS_openat as usize,
         args: [AT_FDCWD as usize, path.address(), flags, 0, 0, 0],
     };
-    Ok(Outcome::Ours(super::native(&call)))
+    let said = super::native(&call);
+    if let Ok(fd) = usize::try_from(said) {
+        fdtable::set(fd, State::Fifo);
+    }
+    Ok(Outcome::Ours(said))
 }

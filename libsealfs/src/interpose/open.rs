@@ -6,7 +6,8 @@
 //! What must stay true: whatever fails, neither number nor slot nor server-side open stays behind.
 
 use super::at::{self, PathArg};
-use super::{Ctx, node, user};
+use super::program::unless_it_ended;
+use super::{Ctx, is_missing, node, resolve, user};
 use crate::credentials;
 use crate::fds::{self, Fd};
 use crate::fdtable::{self, State};
@@ -56,24 +57,81 @@ pub fn openat(ctx: &mut Ctx<'_>) -> Answer {
     open_path(ctx, dir, 1, flags, mode)
 }
 
-/// openat2(dir, path, how, size). Restrictions of the walk are the kernel's to keep; where the
-/// path is ours they are not to be had, which is said as by a kernel without the call.
+/// openat2(dir, path, how, size)
 pub fn openat2(ctx: &mut Ctx<'_>) -> Answer {
     let dir = ctx.int(0);
-    let arg = PathArg {
-        dir,
-        index: 1,
-        follow: true,
-        empty: false,
-    };
     if ctx.arg(3) < HOW_BYTES {
         return theirs(Bypass::NotBelowMount);
     }
     let [flags, mode, resolve]: [u64; 3] = user::read(ctx.arg(2))?;
-    if let Target::Ours(_) = at::locate(ctx, arg)? {
+    let arg = PathArg {
+        dir,
+        index: 1,
+        follow: follows(flags as i32),
+        empty: false,
+    };
+    let mut target = restricted_target(ctx, arg, resolve)?;
+    // Here and not before: an absolute path may mean one below a directory of ours (IN_ROOT).
+    if let Target::Theirs(_) = target
+        && !process::is_sandboxed()
+    {
+        let said = ctx.native();
+        ctx.kernel_said = Some(said);
+        if is_missing(said) {
+            target = restricted_target(ctx, arg, resolve)?;
+        }
+        if !matches!(target, Target::Ours(_)) {
+            return Ok(Outcome::Ours(said));
+        }
+    }
+    if let Target::Ours(_) = target {
         check_how(ctx, flags, mode, resolve)?;
     }
-    open_path(ctx, dir, 1, flags as i32, mode as u32)
+    let call = Call {
+        flags: flags as i32 & KNOWN,
+        mode: mode as u32,
+        resolve,
+    };
+    open_target(ctx, arg, target, call)
+}
+
+/// Where the path starts under restrictions of its walk. Those that only the kernel's part of a way
+/// can break are kept by the kernel, since it gets the call as it is.
+fn restricted_target(ctx: &Ctx<'_>, arg: PathArg, resolve: u64) -> Result<Target, Errno> {
+    let text = user::path(ctx.arg(arg.index))?;
+    let absolute = text.first() == Some(&b'/');
+    if absolute
+        && resolve & libc::RESOLVE_IN_ROOT != 0
+        && let Target::Ours(place) = at::descriptor(arg.dir)?
+    {
+        let start = text.iter().position(|b| *b != b'/').unwrap_or(text.len());
+        let path = if start == text.len() {
+            b"."
+        } else {
+            &text[start..]
+        };
+        return Ok(Target::Ours(Place::below(place.base, path)));
+    }
+    let target = at::locate(ctx, arg)?;
+    let Target::Ours(_) = &target else {
+        return Ok(target);
+    };
+    let magic = absolute && path::below(process::mount(), &text).is_none();
+    let no_links = libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS;
+    if magic && resolve & no_links != 0 {
+        return Err(Errno::ELOOP);
+    }
+    // From the kernel's root, or a directory above the mount, into the mount.
+    let enters = absolute || !matches!(at::descriptor(arg.dir)?, Target::Ours(_));
+    let bounds = if absolute {
+        libc::RESOLVE_NO_XDEV | libc::RESOLVE_BENEATH
+    } else {
+        libc::RESOLVE_NO_XDEV
+    };
+    if enters && resolve & bounds != 0 {
+        return Err(Errno::EXDEV);
+    }
+    Ok(target)
 }
 
 /// Bytes of `struct open_how` in its first version (openat2(2)).
@@ -81,9 +139,7 @@ const HOW_BYTES: usize = 24;
 
 fn check_how(ctx: &Ctx<'_>, flags: u64, mode: u64, resolve: u64) -> Result<(), Errno> {
     const RESOLVE_KNOWN: u64 = 0x3f;
-    let kept = (AT_OPEN | WITH_PATH | TMPFILE_BIT | LARGEFILE | libc::O_ACCMODE) as u64;
-    let status = (libc::O_APPEND | libc::O_ASYNC | libc::O_DIRECT | libc::O_SYNC) as u64;
-    let known = kept | status | (libc::O_NOATIME | libc::O_NONBLOCK) as u64;
+    let known = KNOWN as u64;
     let creates = flags & (libc::O_CREAT | TMPFILE_BIT) as u64 != 0;
     if flags & !known != 0
         || resolve & !RESOLVE_KNOWN != 0
@@ -97,32 +153,79 @@ fn check_how(ctx: &Ctx<'_>, flags: u64, mode: u64, resolve: u64) -> Result<(), E
     if rest.iter().any(|byte| *byte != 0) {
         return Err(Errno::E2BIG);
     }
-    if resolve & !(libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS) != 0 {
-        return Err(Errno::ENOSYS);
+    let scopes = libc::RESOLVE_BENEATH | libc::RESOLVE_IN_ROOT;
+    if resolve & scopes == scopes {
+        return Err(Errno::EINVAL);
+    }
+    if resolve & libc::RESOLVE_CACHED != 0 {
+        // Nothing is answered without asking the servers.
+        return Err(Errno::EAGAIN);
     }
     Ok(())
 }
 
+/// Every flag that open(2) knows; it takes no notice of others.
+const KNOWN: i32 = libc::O_ACCMODE
+    | AT_OPEN
+    | WITH_PATH
+    | TMPFILE_BIT
+    | LARGEFILE
+    | libc::O_APPEND
+    | libc::O_NONBLOCK
+    | libc::O_SYNC
+    | libc::O_ASYNC
+    | libc::O_DIRECT
+    | libc::O_NOATIME;
+
 fn open_path(ctx: &mut Ctx<'_>, dir: i32, index: usize, flags: i32, mode: u32) -> Answer {
-    let flags = if flags & libc::O_PATH != 0 {
-        flags & WITH_PATH
-    } else {
-        flags
-    };
-    let exclusive = libc::O_CREAT | libc::O_EXCL;
-    let follow = flags & libc::O_NOFOLLOW == 0 && flags & exclusive != exclusive;
     let arg = PathArg {
         dir,
         index,
-        follow,
+        follow: follows(flags),
         empty: false,
     };
     if ctx.kernel_said.is_none() && lists_descriptors(ctx, arg) {
         return Ok(open_listing(ctx));
     }
+    let target = at::locate(ctx, arg)?;
+    let call = Call {
+        flags: flags & KNOWN,
+        mode,
+        resolve: 0,
+    };
+    open_target(ctx, arg, target, call)
+}
+
+/// Whether a symbolic link at the end is followed.
+fn follows(flags: i32) -> bool {
+    let exclusive = libc::O_CREAT | libc::O_EXCL;
+    flags & libc::O_NOFOLLOW == 0 && flags & exclusive != exclusive
+}
+
+/// What an open asks for.
+#[derive(Clone, Copy)]
+struct Call {
+    flags: i32,
+    mode: u32,
+    /// RESOLVE_* of openat2.
+    resolve: u64,
+}
+
+fn open_target(ctx: &mut Ctx<'_>, arg: PathArg, target: Target, call: Call) -> Answer {
+    let mut flags = call.flags;
+    flags = if flags & libc::O_PATH != 0 {
+        flags & WITH_PATH
+    } else {
+        flags
+    };
     let mut fifo = None;
-    let answer = at::run(ctx, arg, |client, place| {
-        let opened = open_place(client, place, flags, mode)?;
+    let answer = at::run_from(ctx, arg, target, &mut |client, place| {
+        let opened = if call.resolve & resolve::RESTRICTS == 0 {
+            open_place(client, place, flags, call.mode, 0)?
+        } else {
+            let place = resolve::walk(client, place, call.resolve, follows(flags))?;
+            open_place(client, &place, flags, call.mode, libc::O_NOFOLLOW)?
+        };
         match opened {
             Made::Descriptor(fd) => Ok(fd as usize),
             Made::Fifo(ino) => {
@@ -144,7 +247,14 @@ enum Made {
     Fifo(InodeId),
 }
 
-fn open_place(client: &ClientRef, place: &Place, flags: i32, mode: u32) -> Result<Made, Failure> {
+/// `guard`: flags for the server alone.
+fn open_place(
+    client: &ClientRef,
+    place: &Place,
+    flags: i32,
+    mode: u32,
+    guard: i32,
+) -> Result<Made, Failure> {
     let creates = flags & libc::O_CREAT != 0 || flags & TMPFILE_BIT != 0;
     if creates && flags & (TMPFILE_BIT | libc::O_DIRECTORY) == libc::O_DIRECTORY {
         return Err(Errno::EINVAL.into());
@@ -157,7 +267,8 @@ fn open_place(client: &ClientRef, place: &Place, flags: i32, mode: u32) -> Resul
     let node = process::node()?;
     let open = node.arena.mint_open();
     let claim = Claim::new(node, open, flags)?;
-    let Opened { attr, .. } = client.open(place.at(), flags as u32, mode, open)?;
+    let Opened { attr, .. } =
+        unless_it_ended(|| client.open(place.at(), (flags | guard) as u32, mode, open))?;
     let file = FileRef {
         ino: attr.ino,
         open,

@@ -1,6 +1,7 @@
 //! Sizes and durability: truncate, fallocate, fsync and its kin, statfs, advice.
 
 use super::at::{self, PathArg};
+use super::program::unless_it_ended;
 use super::rw::ours;
 use super::{Ctx, map, user, write_limit};
 use crate::fds::{self, Fd};
@@ -26,7 +27,7 @@ pub fn truncate(ctx: &mut Ctx<'_>) -> Answer {
             size_bytes: Some(size),
             ..SetAttr::default()
         };
-        let attr = client.setattr(place.at(), true, &change)?;
+        let attr = unless_it_ended(|| client.setattr(place.at(), true, &change))?;
         map::resized(attr.ino, size)?;
         Ok(0)
     })

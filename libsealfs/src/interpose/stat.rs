@@ -10,8 +10,9 @@ use super::at::{self, PathArg};
 use super::{Ctx, user};
 use crate::credentials;
 use crate::fds::{self, Fd};
+use crate::kernel;
 use crate::process::{self, ClientRef};
-use crate::route::{Answer, Bypass, Place, done, theirs};
+use crate::route::{Answer, Bypass, Place, Target, done, theirs};
 use sealfs_client::Failure;
 use sealfs_protocol::attr::{Attr, Time};
 use sealfs_protocol::{Errno, codec};
@@ -105,7 +106,26 @@ fn attributes(client: &ClientRef, place: &Place, follow: bool) -> Result<Attr, F
     {
         return Ok(open.attributes()?);
     }
-    client.stat(place.at(), follow)
+    let said = client.stat(place.at(), follow);
+    match (&said, place.descriptor) {
+        (Err(Failure::Errno(Errno::ENOENT | Errno::ESTALE)), Some(fd)) => {
+            nameless_fifo(fd as usize).map_or(said, Ok)
+        }
+        _ => said,
+    }
+}
+
+/// An open FIFO has no description at the server, so its inode goes with its last name.
+fn nameless_fifo(fd: usize) -> Option<Attr> {
+    let ino = fds::fifo(fd)?;
+    let kernels = kernel::fstat(fd).ok()?;
+    Some(Attr {
+        ino,
+        mode: kernels.st_mode & !libc::S_ISVTX,
+        uid: kernels.st_uid,
+        gid: kernels.st_gid,
+        ..Attr::default()
+    })
 }
 
 /// stat(path, buffer)
@@ -144,10 +164,21 @@ fn into_stat(ctx: &mut Ctx<'_>, arg: PathArg, buffer: usize) -> Answer {
 
 /// fstat(fd, buffer)
 pub fn fstat(ctx: &mut Ctx<'_>) -> Answer {
-    let Fd::Ours(open) = fds::of(ctx, 0)? else {
+    if let Fd::Ours(open) = fds::of(ctx, 0)? {
+        user::write(ctx.arg(1), &encode(&open.attributes()?))?;
+        return done();
+    }
+    if fds::fifo(ctx.fd(0)).is_none() {
+        return theirs(Bypass::NativeDescriptor);
+    }
+    let Target::Ours(place) = at::descriptor(ctx.int(0))? else {
         return theirs(Bypass::NativeDescriptor);
     };
-    user::write(ctx.arg(1), &encode(&open.attributes()?))?;
+    match attributes(&process::client()?, &place, false) {
+        Ok(attr) => user::write(ctx.arg(1), &encode(&attr))?,
+        Err(Failure::Errno(errno)) => return Err(errno),
+        Err(Failure::Outside(_)) => return Err(Errno::EIO),
+    }
     done()
 }
 

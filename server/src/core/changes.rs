@@ -48,7 +48,8 @@ pub enum Value {
 
 /// A change of what this shard keeps in memory, made together with the writes.
 pub enum MemoryChange {
-    Open(InodeId, SessionId, OpenId),
+    /// With whether it is there to execute the file.
+    Open(InodeId, SessionId, OpenId, bool),
     Close(InodeId, SessionId, OpenId),
     FileLocks(InodeId, Held),
     Version(VolumeId, RenameVersion, Vec<InodeId>),

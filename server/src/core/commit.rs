@@ -226,7 +226,9 @@ impl<W: World> Core<W> {
 
     pub(crate) fn change_memory(&mut self, change: MemoryChange) {
         match change {
-            MemoryChange::Open(ino, session, open) => self.opens.add(ino, session, open),
+            MemoryChange::Open(ino, session, open, executes) => {
+                self.opens.add(ino, session, open, executes);
+            }
             MemoryChange::Close(ino, session, open) => {
                 self.opens.remove(ino, session, open);
                 self.reap_soon(ino);

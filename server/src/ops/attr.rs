@@ -1,7 +1,7 @@
 //! stat(2), access(2), chmod(2), chown(2), utimensat(2) and truncate(2).
 
 use super::permission::{self, R, S_ISGID, W, X};
-use super::{chunks, lookup, split, truncate};
+use super::{chunks, lookup, open, split, truncate};
 use crate::core::{OpResult, View, World};
 use crate::records::InodeRecord;
 use sealfs_protocol::attr::{S_IFMT, SetAttr, SetTime, Time};
@@ -42,11 +42,11 @@ pub fn set<V: World>(v: &mut View<V>, at: &At, follow: bool, set: &SetAttr) -> O
         v.check_writable(record.volume)?;
     }
     if let Some(size) = set.size_bytes {
-        check_truncate(v, record, size, set.by_handle)?;
+        check_truncate(v, found.ino, record, size, set.by_handle)?;
         let touched = set.by_handle || record.size_bytes != size;
         truncate::resize(v, found.ino, record, size, touched)?;
     }
-    if set.uid.is_some() || set.gid.is_some() {
+    if set.is_chown || set.uid.is_some() || set.gid.is_some() {
         change_owner(v, record, set)?;
     }
     if let Some(mode) = set.mode {
@@ -76,6 +76,7 @@ pub fn set<V: World>(v: &mut View<V>, at: &At, follow: bool, set: &SetAttr) -> O
 
 fn check_truncate<V: World>(
     v: &View<V>,
+    ino: InodeId,
     record: &InodeRecord,
     size: u64,
     by_handle: bool,
@@ -89,6 +90,7 @@ fn check_truncate<V: World>(
     v.check_writable(record.volume)?;
     if !by_handle {
         permission::check(record, &v.caller.credentials, W)?;
+        open::check_text_busy(v, ino, W)?;
     }
     if size > FILE_SIZE_MAX_BYTES {
         return Err(Errno::EFBIG.into());
@@ -140,12 +142,17 @@ fn change_owner<V: World>(v: &View<V>, record: &mut InodeRecord, set: &SetAttr) 
             return Err(Errno::EPERM.into());
         }
     }
+    if !record.is_dir() {
+        // chown(2) takes set-id bits away whoever calls it (Linux since 2.2.13). That is a change of
+        // the mode, and the owner's to make.
+        let mode = permission::mode_after_chown(record, who);
+        if mode != record.mode && !permission::owns(who, record) {
+            return Err(Errno::EPERM.into());
+        }
+        record.mode = mode;
+    }
     record.uid = uid;
     record.gid = gid;
-    if !record.is_dir() {
-        // chown(2) takes set-id bits away whoever calls it (Linux since 2.2.13).
-        record.mode = permission::without_set_id(record.mode);
-    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! New inodes and new names: mkdir(2), mknod(2), symlink(2), and what open(2) and rename(2) share
 //! with them.
 
+use super::data;
 use super::lookup::{self, Last, Parent};
 use super::permission::{self, S_ISGID, S_ISVTX, W, X};
 use crate::core::{OpResult, View, World};
@@ -159,9 +160,14 @@ pub fn symlink<W: World>(v: &mut View<W>, at: &At, target: &[u8]) -> OpResult<Op
 }
 
 pub fn read_link<W: World>(v: &mut View<W>, at: &At) -> OpResult<OpReply> {
-    let found = lookup::walk(v, at, false)?;
-    match found.record.body {
-        Body::Symlink(target) => Ok(OpReply::Bytes(target)),
-        _ => Err(Errno::EINVAL.into()),
+    let mut found = lookup::walk(v, at, false)?;
+    let Body::Symlink(target) = &found.record.body else {
+        return Err(Errno::EINVAL.into());
+    };
+    let target = target.clone();
+    if data::is_atime_due(&found.record, v) {
+        found.record.atime = v.time();
+        v.put_inode(found.ino, &found.record);
     }
+    Ok(OpReply::Bytes(target))
 }

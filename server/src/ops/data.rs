@@ -69,7 +69,8 @@ pub fn check_generation(
     }))
 }
 
-pub fn read<V: World>(v: &mut View<V>, want: Bytes) -> OpResult<OpReply> {
+/// `atime`: the access time moves, by relatime.
+pub fn read<V: World>(v: &mut View<V>, want: Bytes, atime: bool) -> OpResult<OpReply> {
     want.check()?;
     if want.chunk > 0 {
         return read_slot(v, want);
@@ -77,7 +78,7 @@ pub fn read<V: World>(v: &mut View<V>, want: Bytes) -> OpResult<OpReply> {
     let mut record = regular(v, want.ino)?;
     check_generation(want.ino, &record, want.generation)?;
     let len = read_first(v, want.ino, &record, want.offset, want.len)?;
-    if is_atime_due(&record, v) {
+    if atime && is_atime_due(&record, v) {
         record.atime = v.time();
         v.put_inode(want.ino, &record);
     }

@@ -91,10 +91,12 @@ fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
             chunk,
             offset_bytes,
             len_bytes,
+            atime,
             generation,
         } => data::read(
             v,
             bytes(*ino, *chunk, *offset_bytes, *len_bytes, *generation),
+            *atime,
         ),
         Op::Write {
             ino,
@@ -142,7 +144,11 @@ fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
         Op::Lock { ino, range, wait } => lock::lock(v, *ino, range, *wait),
         Op::TestLock { ino, range } => lock::test(v, *ino, range),
         Op::Close { ino, open } => Ok(close(v, *ino, *open)),
-        Op::Reassert { ino, open } => reassert(v, *ino, *open),
+        Op::Reassert {
+            ino,
+            open,
+            executes,
+        } => reassert(v, *ino, *open, *executes),
         _ => Err(Errno::ENOSYS.into()),
     }
 }
@@ -171,9 +177,14 @@ fn close<V: World>(v: &mut View<V>, ino: InodeId, open: OpenId) -> OpReply {
     OpReply::Done
 }
 
-fn reassert<V: World>(v: &mut View<V>, ino: InodeId, open: OpenId) -> OpResult<OpReply> {
+fn reassert<V: World>(
+    v: &mut View<V>,
+    ino: InodeId,
+    open: OpenId,
+    executes: bool,
+) -> OpResult<OpReply> {
     v.inode(ino)?.ok_or(Errno::ESTALE)?;
-    v.remember(MemoryChange::Open(ino, v.caller.session, open));
+    v.remember(MemoryChange::Open(ino, v.caller.session, open, executes));
     Ok(OpReply::Done)
 }
 

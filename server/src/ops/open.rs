@@ -8,8 +8,8 @@ use crate::core::{MemoryChange, OpResult, View, World};
 use crate::meta::db::{Db, key};
 use crate::records::{Body, InodeRecord, OrphanRecord};
 use sealfs_protocol::attr::{S_IFDIR, S_IFLNK, S_IFREG};
-use sealfs_protocol::message::{At, OpReply};
-use sealfs_protocol::{Errno, OpenId};
+use sealfs_protocol::message::{At, O_EXEC, OpReply};
+use sealfs_protocol::{Errno, InodeId, OpenId};
 
 pub const O_ACCMODE: u32 = 3;
 const O_WRONLY: u32 = 1;
@@ -38,6 +38,9 @@ impl Request {
 
     /// What the caller must be allowed to do with the file.
     fn mask(&self) -> u32 {
+        if self.has(O_EXEC) {
+            return X;
+        }
         let access = match self.flags & O_ACCMODE {
             O_WRONLY => W,
             O_RDWR | O_ACCMODE => R | W,
@@ -153,6 +156,10 @@ fn open_existing<V: World>(v: &mut View<V>, found: Found, call: &Request) -> OpR
     if call.has(O_NOATIME) && !permission::owns(who, &found.record) {
         return Err(Errno::EPERM.into());
     }
+    if call.has(O_EXEC) && !found.record.is_regular() {
+        return Err(Errno::EACCES.into());
+    }
+    check_text_busy(v, found.ino, mask)?;
     let mut found = found;
     if call.has(O_TRUNC) && found.record.is_regular() {
         truncate::resize(v, found.ino, &mut found.record, 0, true)?;
@@ -160,8 +167,22 @@ fn open_existing<V: World>(v: &mut View<V>, found: Found, call: &Request) -> OpR
     Ok(finish(v, found, call, false))
 }
 
+/// A file that is executed is not opened for writing.
+pub fn check_text_busy<V: World>(v: &View<V>, ino: InodeId, mask: u32) -> OpResult<()> {
+    if mask & W != 0 && v.opens.is_executed(ino) {
+        return Err(Errno::ETXTBSY.into());
+    }
+    Ok(())
+}
+
 fn finish<V: World>(v: &mut View<V>, found: Found, call: &Request, created: bool) -> OpReply {
-    v.remember(MemoryChange::Open(found.ino, v.caller.session, call.open));
+    let executes = call.has(O_EXEC);
+    v.remember(MemoryChange::Open(
+        found.ino,
+        v.caller.session,
+        call.open,
+        executes,
+    ));
     let mut read_bytes = 0;
     if call.read_bytes > 0 && found.record.is_regular() && !call.has(O_PATH) {
         // The bytes are a courtesy: whoever wants them and finds none asks again, and gets the

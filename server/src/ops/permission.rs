@@ -76,8 +76,13 @@ pub fn mode_after_write(inode: &InodeRecord, who: &Credentials) -> u32 {
     if is_root(who) {
         return inode.mode;
     }
+    mode_after_chown(inode, who)
+}
+
+/// Mode after a change of owner or group by `who`, which may be root: as after a change of content.
+pub fn mode_after_chown(inode: &InodeRecord, who: &Credentials) -> u32 {
     let left = without_set_id(inode.mode);
-    if in_group(who, inode.gid) {
+    if is_root(who) || in_group(who, inode.gid) {
         left
     } else {
         left & !S_ISGID
@@ -86,7 +91,7 @@ pub fn mode_after_write(inode: &InodeRecord, who: &Credentials) -> u32 {
 
 /// Mode of a file without set-id bits; S_ISGID without group execution marks mandatory locking
 /// and stays.
-pub fn without_set_id(mode: u32) -> u32 {
+fn without_set_id(mode: u32) -> u32 {
     let mut left = mode & !S_ISUID;
     if mode & S_IXGRP != 0 {
         left &= !S_ISGID;

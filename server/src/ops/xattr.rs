@@ -1,4 +1,4 @@
-//! Extended attributes: the `user.` namespace (xattr(7)); others are not supported.
+//! Extended attributes: the name spaces `user.` and `trusted.` (xattr(7)); others are not supported.
 
 use std::ops::ControlFlow;
 
@@ -12,42 +12,79 @@ use sealfs_protocol::message::{At, OpReply};
 
 const CREATE: u32 = 1;
 const REPLACE: u32 = 2;
-const PREFIX: &[u8] = b"user.";
 
-fn check_name(name: &[u8]) -> Result<(), Errno> {
+/// What can be done with a name, by its name space.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Space {
+    User,
+    /// Root's alone, on inodes of any kind.
+    Trusted,
+    Unsupported,
+}
+
+fn check_length(name: &[u8]) -> Result<(), Errno> {
     if name.is_empty() || name.len() > XATTR_NAME_MAX_BYTES {
         return Err(Errno::ERANGE);
     }
-    match name.strip_prefix(PREFIX) {
-        Some(b"") => Err(Errno::EINVAL),
-        Some(_) => Ok(()),
-        None => Err(Errno::EOPNOTSUPP),
-    }
+    Ok(())
 }
 
-/// xattr_permission() of the kernel for `user.` names.
-fn check_access<V: World>(v: &View<V>, found: &Found, mask: u32) -> OpResult<()> {
+/// The name space, and whether a name follows it.
+fn space_of(name: &[u8]) -> (Space, bool) {
+    for (prefix, space) in [
+        (&b"user."[..], Space::User),
+        (&b"trusted."[..], Space::Trusted),
+    ] {
+        if let Some(rest) = name.strip_prefix(prefix) {
+            return (space, !rest.is_empty());
+        }
+    }
+    (Space::Unsupported, true)
+}
+
+/// xattr_permission() of the kernel, and then whether there are such names.
+fn check_access<V: World>(v: &View<V>, found: &Found, name: &[u8], mask: u32) -> OpResult<()> {
     let record = &found.record;
     let who = &v.caller.credentials;
-    if !record.is_regular() && !record.is_dir() {
-        let errno = if mask & W != 0 {
-            Errno::EPERM
-        } else {
-            Errno::ENODATA
-        };
-        return Err(errno.into());
+    let writes = mask & W != 0;
+    let (space, is_named) = space_of(name);
+    match space {
+        Space::Trusted => {
+            if !permission::is_root(who) {
+                let errno = if writes { Errno::EPERM } else { Errno::ENODATA };
+                return Err(errno.into());
+            }
+        }
+        Space::User => {
+            if !record.is_regular() && !record.is_dir() {
+                let errno = if writes { Errno::EPERM } else { Errno::ENODATA };
+                return Err(errno.into());
+            }
+            let sticky = record.is_dir() && record.mode & S_ISVTX != 0;
+            if sticky && writes && !permission::owns(who, record) {
+                return Err(Errno::EPERM.into());
+            }
+            permission::check(record, who, mask)?;
+        }
+        Space::Unsupported => {
+            let kernels = name.starts_with(b"security.") || name.starts_with(b"system.");
+            if !kernels {
+                permission::check(record, who, mask)?;
+            }
+            return Err(Errno::EOPNOTSUPP.into());
+        }
     }
-    let sticky = record.is_dir() && record.mode & S_ISVTX != 0;
-    if sticky && mask & W != 0 && !permission::owns(who, record) {
-        return Err(Errno::EPERM.into());
+    if is_named {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL.into())
     }
-    Ok(permission::check(record, who, mask)?)
 }
 
 pub fn get<V: World>(v: &mut View<V>, at: &At, follow: bool, name: &[u8]) -> OpResult<OpReply> {
-    check_name(name)?;
+    check_length(name)?;
     let found = lookup::walk(v, at, follow)?;
-    check_access(v, &found, R)?;
+    check_access(v, &found, name, R)?;
     let key = key::xattr(found.ino.partition(), found.ino, name);
     match v.read_bytes(Db::Xattr, &key)? {
         Some(value) => Ok(OpReply::Bytes(value)),
@@ -68,10 +105,10 @@ pub fn set<V: World>(
     if value.len() > XATTR_VALUE_MAX_BYTES {
         return Err(Errno::E2BIG.into());
     }
-    check_name(name)?;
+    check_length(name)?;
     let mut found = lookup::walk(v, at, follow)?;
     v.check_writable(found.record.volume)?;
-    check_access(v, &found, W)?;
+    check_access(v, &found, name, W)?;
     let partition = found.ino.partition();
     let key = key::xattr(partition, found.ino, name);
     let exists = v.read_bytes(Db::Xattr, &key)?.is_some();
@@ -91,11 +128,15 @@ pub fn set<V: World>(
 pub fn list<V: World>(v: &mut View<V>, at: &At, follow: bool) -> OpResult<OpReply> {
     let found = lookup::walk(v, at, follow)?;
     let mut names = Vec::new();
+    let root = permission::is_root(&v.caller.credentials);
     if found.record.has_xattrs {
         let prefix = key::xattr_prefix(found.ino.partition(), found.ino);
         v.scan(Db::Xattr, &prefix, &until(&prefix), |key, _| {
-            names.extend_from_slice(key.get(prefix.len()..).unwrap_or_default());
-            names.push(0);
+            let name = key.get(prefix.len()..).unwrap_or_default();
+            if root || space_of(name).0 == Space::User {
+                names.extend_from_slice(name);
+                names.push(0);
+            }
             ControlFlow::Continue(())
         })?;
     }
@@ -103,10 +144,10 @@ pub fn list<V: World>(v: &mut View<V>, at: &At, follow: bool) -> OpResult<OpRepl
 }
 
 pub fn remove<V: World>(v: &mut View<V>, at: &At, follow: bool, name: &[u8]) -> OpResult<OpReply> {
-    check_name(name)?;
+    check_length(name)?;
     let mut found = lookup::walk(v, at, follow)?;
     v.check_writable(found.record.volume)?;
-    check_access(v, &found, W)?;
+    check_access(v, &found, name, W)?;
     let partition = found.ino.partition();
     let key = key::xattr(partition, found.ino, name);
     if v.read_bytes(Db::Xattr, &key)?.is_none() {

@@ -131,6 +131,7 @@ impl Fs {
             chunk: 0,
             offset_bytes: offset,
             len_bytes: len,
+            atime: true,
             generation,
         });
         assert!(

@@ -92,6 +92,7 @@ fn read_all(cluster: &mut Cluster, reader: &mut Client, ino: InodeId) -> Vec<u8>
             chunk: span.chunk,
             offset_bytes: span.offset_bytes,
             len_bytes: span.len_bytes,
+            atime: true,
             generation: attr.generation,
         };
         let partition = attr.layout.partition_of(attr.ino, span.chunk, partitions);

@@ -100,6 +100,7 @@ pub fn content_op(ino: InodeId, call: &ContentCall) -> (Op, Vec<u8>) {
                 chunk: 0,
                 offset_bytes: 0,
                 len_bytes: READ_BYTES,
+                atime: true,
                 generation,
             };
             (op, Vec::new())

@@ -329,6 +329,11 @@ pub fn image(
     descriptors.pop().map(Fd::into_raw).ok_or(Errno::EIO)
 }
 
+/// Programs of this node may have ended that keep their files from being written.
+pub fn ended(runtime: &Runtime, wait_ms: u32) -> Result<()> {
+    call(runtime, &KeeperRequest::Ended, wait_ms).map(drop)
+}
+
 fn name_of(key: FileKey) -> FileName {
     FileName {
         manager: key.manager.0,

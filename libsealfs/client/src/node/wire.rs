@@ -46,13 +46,17 @@ pub enum KeeperRequest {
     WriteBack { file: FileName },
     /// The file has another size by the caller's truncate. → `Done`
     Resized { file: FileName, size_bytes: u64 },
-    /// The bytes of an executable as a sealed memfd called `name`. → `Image`, one descriptor
+    /// The bytes of an executable as a sealed memfd called `name`, about to be executed by the
+    /// caller, which has the file open to execute it: until that is over nobody writes the file.
+    /// → `Image`, one descriptor
     Image {
         file: FileName,
         open: OpenId,
         version: ImageVersion,
         name: Vec<u8>,
     },
+    /// Programs may have ended: their files can be written from now on. → `Done`
+    Ended,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 //! The one mapping is used by the one test that makes it.
 
 use super::*;
+use crate::images::Images;
 use crate::mappings::Mappings;
 use rustix::mm::{MapFlags, ProtFlags};
 use sealfs_client::node::keeper_link::{self, MappedFile};
@@ -177,6 +178,9 @@ fn an_executable_becomes_a_sealed_image_that_runs() {
     assert_eq!(sys::write_at(fd, 0, b"x"), Err(Errno::EPERM));
     let mut command = Command::new(format!("/proc/{}/fd/{fd}", std::process::id()));
     assert!(command.arg0("true").status().unwrap().success());
+    let standing = kept.told.executed.lock().unwrap().clone();
+    assert_eq!(standing.len(), 1, "nobody writes it meanwhile");
+    assert!(kept.told.closed.lock().unwrap().is_empty());
     kept.told.files.lock().unwrap().clear();
     assert!(get(version).is_ok(), "the second time nobody is asked");
     let other = ImageVersion {
@@ -184,4 +188,43 @@ fn an_executable_becomes_a_sealed_image_that_runs() {
         ..version
     };
     assert_eq!(get(other), Err(Errno::ESTALE));
+}
+
+#[test]
+fn a_file_can_be_written_when_the_last_that_runs_it_has_ended() {
+    let program = std::fs::read("/bin/cat").unwrap();
+    let kept = kept_with(&program);
+    let images = Images::new(
+        Arc::clone(&kept.node),
+        Arc::new(One(Arc::clone(&kept.told))),
+    );
+    let version = ImageVersion {
+        size_bytes: program.len() as u64,
+        mtime_ns: 1,
+        ctime_ns: 1,
+    };
+    let name = FileName {
+        manager: 0,
+        volume: VolumeId(3),
+        ino: INO,
+    };
+    // Asked for by a process that is gone: only its being executed keeps the file.
+    let fd = images
+        .get(name, (OpenId(1), u32::MAX), version, b"cat")
+        .unwrap();
+    let path = format!("/proc/{}/fd/{}", std::process::id(), fd.raw());
+    let mut running = Command::new(path)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let again = images.get(name, (OpenId(1), u32::MAX), version, b"cat");
+    assert!(again.is_ok());
+    let closed = || kept.told.closed.lock().unwrap().len();
+    let stood = kept.told.executed.lock().unwrap().len();
+    images.tend();
+    assert_eq!(closed(), stood - 1, "the one that stands for what runs");
+    drop(running.stdin.take());
+    running.wait().unwrap();
+    images.tend();
+    assert_eq!(closed(), stood);
 }

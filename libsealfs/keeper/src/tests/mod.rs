@@ -3,7 +3,7 @@
 mod files;
 mod lives;
 
-use crate::cluster::{Cluster, Clusters, File};
+use crate::cluster::{Cluster, Clusters, File, Known};
 use crate::run::{self, Node};
 use crate::watch::End;
 use rustix::fd::IntoRawFd;
@@ -43,6 +43,8 @@ pub struct Told {
     pub files: Mutex<HashMap<InodeId, Vec<u8>>>,
     /// Bytes that were written, as (offset, length).
     pub writes: Mutex<Vec<(u64, usize)>>,
+    /// Descriptions that stand to execute a file.
+    pub executed: Mutex<Vec<File>>,
     /// Descriptions as the keeper last listed them.
     pub known: Mutex<Vec<File>>,
     /// A session that the servers have ended.
@@ -84,11 +86,15 @@ impl Cluster for Told {
         self.closed.lock().unwrap().push(file);
         Ok(())
     }
-    fn reassert(&self, _: File) -> Result<(), Errno> {
-        self.here()
+    fn reassert(&self, file: File, executes: bool) -> Result<(), Errno> {
+        self.here()?;
+        if executes {
+            self.executed.lock().unwrap().push(file);
+        }
+        Ok(())
     }
-    fn keep_known(&self, files: &[File]) -> Result<(), Errno> {
-        *self.known.lock().unwrap() = files.to_vec();
+    fn keep_known(&self, files: &[Known]) -> Result<(), Errno> {
+        *self.known.lock().unwrap() = files.iter().map(|(file, _)| *file).collect();
         Ok(())
     }
     fn size(&self, file: File) -> Result<u64, Errno> {
