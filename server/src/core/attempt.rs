@@ -2,7 +2,7 @@
 
 use super::changes::Changes;
 use super::event::{Halt, OpResult};
-use super::task::{Answer, Task, Waiting, Work};
+use super::task::{Answer, Shared, Task, Waiting, Work};
 use super::view::View;
 use super::{Core, World};
 use crate::meta::db::{Db, Key};
@@ -177,6 +177,11 @@ impl<W: World> Core<W> {
             Halt::Refused(refusal) => OpReply::Refused(refusal),
             Halt::Walked(walked) => OpReply::Walked(walked),
         };
+        // Once votes were asked for, nothing but to give everything back will do.
+        let unasked = |shared: &Shared| shared.outcome.is_none();
+        if task.shared.as_ref().is_some_and(unasked) && matches!(reply, OpReply::Errno(_)) {
+            return self.confirm(task, Answer::Op(reply));
+        }
         self.release_shared(task);
         let answer = match (&task.work, reply) {
             (Work::Peer(_), OpReply::Errno(errno)) => Answer::Peer(PeerReply::Failed(errno)),

@@ -40,8 +40,7 @@ impl<W: World> Core<W> {
         let shared = task.shared.is_some() || elsewhere.count() > 0 || changes.bump.is_some();
         if shared {
             if changes.is_empty() {
-                self.release_shared(task);
-                return Attempt::Done(answer);
+                return self.confirm(task, answer);
             }
             if !task.memo.notes_reads() {
                 task.memo.takes_time = true;
@@ -331,6 +330,16 @@ impl<W: World> Core<W> {
         }
         if let Some(reply) = self.actions.pop() {
             self.wait_for_flush(self.last_index, FlushWait::Action(Box::new(reply)));
+        }
+    }
+
+    /// A reply that was just queued waits for the next flush, which it does not hurry.
+    pub(super) fn hold_until_flushed(&mut self) {
+        if self.last_index > self.meta.flushed()
+            && let Some(reply) = self.actions.pop()
+        {
+            let waits = self.flush_waits.entry(self.last_index).or_default();
+            waits.push(FlushWait::Action(Box::new(reply)));
         }
     }
 

@@ -320,6 +320,10 @@ impl<W: World> Core<W> {
         if let Some(volume) = request.writes_to() {
             self.hold_for_flush(volume);
         }
+        if let PeerRequest::RemoveChunks { .. } = request {
+            // Whoever asks forgets the file then, and nobody would look for its chunks again.
+            self.hold_until_flushed();
+        }
     }
 
     /// Why a request is refused as a whole, if it is.

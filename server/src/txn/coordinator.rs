@@ -22,6 +22,12 @@ pub struct Coordinated {
 }
 
 impl<W: World> Core<W> {
+    /// The operation changes nothing. What it has read elsewhere must still have been locked when
+    /// the last of it was read, or the answer mixes moments: a shard that has restarted says so.
+    pub(crate) fn confirm(&mut self, task: &mut Task, answer: Answer) -> Attempt {
+        self.prepare(task, answer, Changes::default())
+    }
+
     /// All effects are known: locks what is read and written here, and asks for the votes.
     pub(crate) fn prepare(
         &mut self,
@@ -63,7 +69,8 @@ impl<W: World> Core<W> {
             });
         }
         changes.writes = own;
-        let flush = self.wants_durable(task);
+        let nothing = effects.is_empty() && changes.is_empty();
+        let flush = !nothing && self.wants_durable(task);
         let shared = task.shared.get_or_insert_with(|| Shared {
             txn,
             participants: Vec::new(),
@@ -199,13 +206,15 @@ impl<W: World> Core<W> {
 
     /// The point of no return: own effects, the decision and the reply in one log entry.
     fn decide(&mut self, task: &mut Task) -> Attempt {
-        let flush = self.wants_durable(task);
+        let durable = self.wants_durable(task);
         let Some(shared) = task.shared.as_mut() else {
             return Attempt::Done(Self::io_error());
         };
         let Some((mut changes, answer)) = shared.outcome.take() else {
             return Attempt::Done(Self::io_error());
         };
+        let nothing = shared.changing.is_empty() && changes.is_empty();
+        let flush = !nothing && durable;
         shared.decided = true;
         let charges = changes.writes.iter().map(Write::whole_charge);
         self.quotas.release(charges);
