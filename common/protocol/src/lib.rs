@@ -22,6 +22,7 @@ pub mod limits;
 pub mod manager;
 pub mod message;
 pub mod peer;
+pub mod reply;
 pub mod ring;
 pub mod usage;
 

@@ -31,6 +31,7 @@ mod tick;
 mod usage;
 mod versions;
 mod view;
+mod view_chunks;
 mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

@@ -9,7 +9,7 @@ use super::{lock, split, truncate, version};
 use crate::core::{Job, OpResult, View, World};
 use crate::meta::db::{Db, Key, key, until};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
-use sealfs_protocol::{Errno, InodeId, hash};
+use sealfs_protocol::{Errno, InodeId, PartitionId, hash};
 
 pub fn run<V: World>(v: &mut View<V>, job: Job) -> OpResult<()> {
     match job {
@@ -107,6 +107,15 @@ pub fn serve<V: World>(v: &mut View<V>, request: &PeerRequest) -> OpResult<PeerR
         return Err(Errno::ESTALE.into());
     }
     v.partition = partition;
+    change(v, partition, request)
+}
+
+/// Carries out what was asked for in a partition of this shard.
+fn change<V: World>(
+    v: &mut View<V>,
+    partition: PartitionId,
+    request: &PeerRequest,
+) -> OpResult<PeerReply> {
     let more = match request {
         PeerRequest::Truncate {
             ino,
