@@ -215,7 +215,6 @@ print("mount", c("mount", b"none", root.encode(), b"tmpfs", 0, None))
 os.mknod(root + "/dev", stat.S_IFCHR | 0o600, os.makedev(1, 3))
 print("open of a device", name(lambda: os.open(root + "/dev", os.O_RDONLY)))
 os.unlink(root + "/dev")
-print("trusted xattr", name(lambda: os.setxattr(path, "trusted.x", b"v")))
 print("security xattr", name(lambda: os.setxattr(path, "security.x", b"v")))
 handle = ctypes.create_string_buffer(200)
 ctypes.memmove(handle, (128).to_bytes(4, "little"), 4)
@@ -228,7 +227,6 @@ inotify_add_watch ENOTSUP
 chroot ENOTSUP
 mount ENOTSUP
 open of a device EACCES
-trusted xattr ENOTSUP
 security xattr ENOTSUP
 name_to_handle_at ENOTSUP
 io_uring_setup ENOSYS

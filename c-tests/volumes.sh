@@ -135,7 +135,7 @@ deletion-waits-for-nobody-and-gives-space-back() {
     "$sealfs" volume delete vt-del --force
     echo > "$scratch/go"
     ! wait $! || die 'the program read a deleted volume'
-    grep -qE 'Stale file handle|No such file' "$scratch/err" || die "$(cat "$scratch/err")"
+    grep -qE 'Stale file handle|No such (file|device)' "$scratch/err" || die "$(cat "$scratch/err")"
     soon at_most $((before + 1000000)) stored
 }
 

@@ -167,6 +167,8 @@ pub enum PeerReply {
     Allowed {
         cap: Totals,
         turn: u64,
+        /// Files are being removed here, so that some of it will soon be free.
+        removing: bool,
     },
     Written {
         incarnation: Incarnation,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::attempt::Attempt;
 use super::peers::Purpose;
-use super::quota::{Allowance, Over, fits, limit_of};
+use super::quota::{Allowance, LATER_MAX, Over, fits, limit_of};
 use super::task::{Answer, Task, TaskId, Waiting};
 use super::{Action, Core, Halt, World};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
@@ -30,6 +30,8 @@ pub(crate) struct Ledger {
     /// Recalls begun and ended.
     begun: u64,
     ended: u64,
+    /// Somewhere files were being removed when it was answered.
+    removing: bool,
     /// Shards that have not answered the recall under way, and since when they are asked.
     missing: BTreeSet<ShardId>,
     since_ns: u64,
@@ -42,6 +44,8 @@ enum Verdict {
     Denied,
     /// Not everybody has said what it holds.
     Unknown,
+    /// There is no room, but removals are under way: ask again.
+    Later,
     /// After the recall that begins.
     Wait,
 }
@@ -98,8 +102,13 @@ impl<W: World> Core<W> {
             return Attempt::Done(Answer::Peer(PeerReply::WrongEpoch { ring_version }));
         }
         let reply = match self.decide_allowance(task, over, task.caller.peer, held) {
-            Verdict::Allowed(Allowance { cap, turn }) => PeerReply::Allowed { cap, turn },
+            Verdict::Allowed(Allowance { cap, turn }) => PeerReply::Allowed {
+                cap,
+                turn,
+                removing: false,
+            },
             Verdict::Denied => PeerReply::Failed(Errno::EDQUOT),
+            Verdict::Later => PeerReply::Failed(Errno::EBUSY),
             Verdict::Unknown => PeerReply::Undecided,
             Verdict::Wait => return Attempt::Parked,
         };
@@ -117,6 +126,11 @@ impl<W: World> Core<W> {
             }
             Verdict::Denied => self.halted(task, Halt::Errno(Errno::EDQUOT), Vec::new(), &[]),
             Verdict::Wait => Attempt::Parked,
+            Verdict::Later => {
+                task.recall = 0;
+                self.ask_later(task);
+                Attempt::Parked
+            }
             Verdict::Unknown => {
                 task.waiting = Waiting::Allowance;
                 let ledger = self.ledgers.entry(over.volume).or_default();
@@ -153,6 +167,7 @@ impl<W: World> Core<W> {
         let ledger = self.ledgers.entry(volume).or_default();
         if task.recall > 0 && ledger.ended >= task.recall {
             return match left {
+                Some(_) if ledger.removing && task.full < LATER_MAX => Verdict::Later,
                 Some(_) => Verdict::Denied,
                 None => Verdict::Unknown,
             };
@@ -194,10 +209,12 @@ impl<W: World> Core<W> {
         ledger.since_ns = self.now.mono_ns;
         let turn = self.fresh_turn(volume);
         let own = self.give_back(volume, turn);
+        let removing = self.is_removing();
         let me = self.cluster.shard;
         let others: Vec<ShardId> = self.cluster.others().collect();
         let ledger = self.ledgers.entry(volume).or_default();
         ledger.bounds.insert(me, own);
+        ledger.removing = removing;
         ledger.missing = others.iter().copied().collect();
         let state = self.cluster.version;
         for shard in others {
@@ -231,14 +248,24 @@ impl<W: World> Core<W> {
             return self.wait_for_state(task);
         }
         let Allowance { cap, turn } = self.give_back(volume, turn);
-        Attempt::Done(Answer::Peer(PeerReply::Allowed { cap, turn }))
+        Attempt::Done(Answer::Peer(PeerReply::Allowed {
+            cap,
+            turn,
+            removing: self.is_removing(),
+        }))
     }
 
     pub(crate) fn on_recalled(&mut self, volume: VolumeId, shard: ShardId, reply: &PeerReply) {
         let Some(ledger) = self.ledgers.get_mut(&volume) else {
             return;
         };
-        if let PeerReply::Allowed { cap, turn } = *reply {
+        if let PeerReply::Allowed {
+            cap,
+            turn,
+            removing,
+        } = *reply
+        {
+            ledger.removing |= removing;
             // A shard that has heard a later turn than ours says so.
             ledger.turn = ledger.turn.max(turn);
             ledger.note(shard, Allowance { cap, turn });

@@ -20,6 +20,8 @@ use sealfs_protocol::{Errno, VolumeId};
 
 /// After a question for an allowance that could not be answered yet it is asked again, in ns.
 const PAUSE_NS: u64 = 50_000_000;
+/// So often a change waits for removals that are under way before it is refused.
+pub(crate) const LATER_MAX: u8 = 40;
 
 /// What this shard may use of a volume, and since which turn of the ledger's keeper.
 #[derive(Clone, Copy, Default, Debug)]
@@ -251,12 +253,26 @@ impl<W: World> Core<W> {
         Attempt::Parked
     }
 
+    /// Whether files without names are being removed, which frees what they take.
+    pub(crate) fn is_removing(&self) -> bool {
+        let reaps = |t: &Task| matches!(t.work, Work::Job(Job::Reap(_)));
+        self.tasks.values().any(reaps) || self.jobs.iter().any(|j| matches!(j, Job::Reap(_)))
+    }
+
+    /// Runs a task again when removals have had some time.
+    pub(crate) fn ask_later(&mut self, task: &mut Task) {
+        let at = self.now.mono_ns + PAUSE_NS;
+        task.full += 1;
+        task.waiting = Waiting::Until(at);
+        self.timers.insert((at, task.id));
+    }
+
     /// The keeper's answer to a task of this shard.
     pub(crate) fn on_allowed(&mut self, id: TaskId, what: &Outstanding, reply: &PeerReply) {
         let PeerRequest::Allow { volume, .. } = what.request else {
             return;
         };
-        if let PeerReply::Allowed { cap, turn } = *reply {
+        if let PeerReply::Allowed { cap, turn, .. } = *reply {
             self.take_allowance(volume, Allowance { cap, turn });
         }
         let at = self.now.mono_ns + PAUSE_NS;
@@ -268,6 +284,15 @@ impl<W: World> Core<W> {
         }
         match reply {
             PeerReply::Allowed { .. } => self.ready.push_back(id),
+            PeerReply::Failed(Errno::EBUSY) if task.full < LATER_MAX => {
+                task.full += 1;
+                task.waiting = Waiting::Until(at);
+                self.timers.insert((at, id));
+            }
+            PeerReply::Failed(Errno::EBUSY) => {
+                task.denied = true;
+                self.ready.push_back(id);
+            }
             PeerReply::Failed(Errno::EDQUOT) => {
                 task.denied = true;
                 self.ready.push_back(id);

@@ -37,17 +37,17 @@ fn reap<V: World>(v: &mut View<V>, ino: InodeId) -> OpResult<()> {
     }
     if record.wide {
         let places = chunks::slot_partitions(v, ino, record.layout);
+        for (p, _) in &places {
+            if v.is_mine(*p) && chunks::remove(v, *p, ino)? {
+                v.again();
+                return Ok(());
+            }
+        }
         let elsewhere = places.iter().filter(|(p, _)| !v.is_mine(*p));
         let questions = elsewhere
             .map(|(p, slot)| (*p, PeerRequest::RemoveChunks { ino, slot: *slot }, 0..0))
             .collect();
         truncate::expect_acknowledged(v.ask(questions)?)?;
-        for (p, _) in places {
-            if v.is_mine(p) && chunks::remove(v, p, ino)? {
-                v.again();
-                return Ok(());
-            }
-        }
     }
     if record.has_xattrs {
         delete_prefix(v, Db::Xattr, &key::xattr_prefix(partition, ino))?;
