@@ -241,10 +241,11 @@ impl Raw {
     }
 
     fn send(&self, cluster: &mut Cluster, conn: ConnId, slot: u16, op: &Op) {
-        let (Op::Lock { ino, .. } | Op::CancelWait { ino, .. }) = op else {
-            panic!("only locks are asked for");
+        let partition = match op {
+            Op::Lock { ino, .. } | Op::CancelWait { ino, .. } => ino.partition(),
+            Op::Open { at, .. } => at.base.partition(),
+            other => panic!("{other:?} is not asked for here"),
         };
-        let partition = ino.partition();
         let request = Request {
             ops: vec![Entry {
                 partition,
@@ -317,6 +318,41 @@ fn a_late_copy_takes_the_reply_to_nobody() {
     raw.send(&mut cluster, given_up, 0, &wait);
     unlock(&mut cluster, &mut holder, ino);
     assert_eq!(raw.replies(&mut cluster), [(in_use, OpReply::Done)]);
+}
+
+#[test]
+fn an_open_whose_reply_was_lost_in_a_restart_keeps_its_file() {
+    let mut cluster = cluster(1);
+    let mut other = Client::new(&mut cluster, 11, 0);
+    let root = other.root(&cluster);
+    make_dir(&mut other, &mut cluster, root, "d");
+    let raw = Raw::new(&mut cluster);
+    let op = Op::Open {
+        at: at(root, "f"),
+        flags: O_RDWR_CREAT,
+        mode: 0o644,
+        open: OpenId(1),
+        read_bytes: 0,
+    };
+    let conn = raw.connect(&mut cluster, 0);
+    raw.send(&mut cluster, conn, 0, &op);
+    cluster.kill(0);
+    cluster.start(0);
+    cluster.take_inbox(raw.end);
+    let conn = raw.connect(&mut cluster, 0);
+    raw.send(&mut cluster, conn, 0, &op);
+    let opened = raw.replies(&mut cluster);
+    let [(_, OpReply::Opened { attr, .. })] = opened.as_slice() else {
+        panic!("{opened:?}");
+    };
+    let unlinked = other.call(&mut cluster, Op::Unlink { at: at(root, "f") });
+    assert_eq!(unlinked.reply, OpReply::Done);
+    cluster.pass(15 * SECOND_NS);
+    let look = Op::GetAttr {
+        at: at(attr.ino, ""),
+        follow: false,
+    };
+    assert_eq!(other.call(&mut cluster, look).attr().nlink, 0);
 }
 
 #[test]

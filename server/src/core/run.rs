@@ -3,7 +3,7 @@
 use super::attempt::Attempt;
 use super::slots::Verdict;
 use super::task::{Answer, Caller, Job, Task, TaskId, Waiting, Work};
-use super::{ConnId, Core, Fault, World};
+use super::{ConnId, Core, Fault, MemoryChange, World};
 use crate::ops;
 use sealfs_protocol::Errno;
 use sealfs_protocol::message::{Entry, Op, OpReply, Refusal};
@@ -218,6 +218,12 @@ impl<W: World> Core<W> {
             Verdict::Refuse => Some(Early::Answer(OpReply::Refused(Refusal::OldSequence))),
             Verdict::Replay(reply) => {
                 self.counters.replayed += 1;
+                // Opens are memory: one whose reply was lost in a restart is nobody's to reassert.
+                if let (Op::Open { open, .. }, OpReply::Opened { attr, .. }) = (&entry.op, &*reply)
+                {
+                    let opened = MemoryChange::Open(attr.ino, caller.session, *open, false);
+                    self.change_memory(opened);
+                }
                 Some(Early::Answer(*reply))
             }
         }
