@@ -154,7 +154,8 @@ pub enum Op {
     },
     /// open(2), creat(2): `flags` as the kernel's O_* bits; `mode` with the umask taken off.
     /// Also [`O_EXEC`]. Registers `open` for the connection's session. O_TMPFILE makes a nameless file in `at`.
-    /// With `read_bytes` > 0 the first bytes of the file come along as payload. → `Opened`
+    /// With `read_bytes` > 0 as many bytes of the file, or of a directory's records, may come along
+    /// as payload; a directory whose access time would move sends none. → `Opened`
     Open {
         at: At,
         flags: u32,

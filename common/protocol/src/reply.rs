@@ -76,6 +76,15 @@ pub enum Refusal {
     Busy { retry_ms: u32 },
 }
 
+/// What follows a directory's first records.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct PageEnd {
+    /// The directory that names this one.
+    pub parent: InodeId,
+    /// The position behind the last record; [`crate::dirent::END`] if nothing follows.
+    pub next: u64,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub enum OpReply {
     Errno(Errno),
@@ -86,7 +95,10 @@ pub enum OpReply {
     Opened {
         attr: Attr,
         created: bool,
+        /// What came along of the file's bytes, or of the directory's records.
         read_bytes: u32,
+        /// Of a directory whose records came along.
+        page: Option<PageEnd>,
     },
     Bytes(Vec<u8>),
     Entries {

@@ -64,6 +64,16 @@ impl Client {
         part.single()
     }
 
+    /// How often this client has asked servers for something.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// The present of this client's world.
+    pub fn now(&self) -> Instant {
+        self.shared.config.world.now()
+    }
+
     pub(crate) fn mode<'a>(&self, slot: &'a Slot<'a>) -> Mode<'a> {
         Mode {
             slot,
@@ -76,6 +86,7 @@ impl Client {
     /// Sets the answer of every part.
     pub(crate) fn run(&self, parts: &mut [Part<'_, '_>], mode: &mut Mode<'_>) {
         let shared = &*self.shared;
+        shared.requests.fetch_add(1, Ordering::Relaxed);
         let credential = self.credential();
         let (mut tries, mut backoff_ms) = (0, BACKOFF_FIRST_MS);
         let mut give_up_at = mode.deadline;

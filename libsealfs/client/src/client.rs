@@ -16,6 +16,7 @@ use sealfs_protocol::{ClientId, Incarnation, InodeId, OpenId, SessionId, ShardId
 use sealfs_transport::sync::Mutex;
 use sealfs_transport::time::Instant;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// A process known to the cluster. Clones share everything.
 #[derive(Clone)]
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub files: Mutex<Files>,
     /// Closes that wait for a request to go along with.
     pub closing: Mutex<Vec<FileRef>>,
+    /// Calls to servers so far.
+    pub requests: AtomicU64,
 }
 
 impl Client {
@@ -78,6 +81,7 @@ impl Client {
                 directories: Mutex::default(),
                 files: Mutex::default(),
                 closing: Mutex::default(),
+                requests: AtomicU64::new(0),
             }),
             acting_as: None,
         }

@@ -46,3 +46,4 @@ pub use dir::{DirEntry, PAGE_MAX_BYTES, Page};
 pub use open::Opened;
 pub use sealfs_transport::memory::{Hooks, IoVec, IoVecMut};
 pub use sealfs_transport::sync;
+pub use sealfs_transport::time::Instant;

@@ -7,11 +7,13 @@
 use crate::attr::itself;
 use crate::client::Client;
 use crate::config::{At, FileRef, Outcome};
+use crate::dir::{PAGE_MAX_BYTES, Page};
 use crate::part::Part;
 use crate::walk::{done, unexpected};
 use sealfs_protocol::attr::Attr;
 use sealfs_protocol::message::{Op, OpReply};
 use sealfs_protocol::{Errno, OpenId};
+use sealfs_transport::memory::IoVecMut;
 
 /// Closes that may wait for a request to go along with.
 const CLOSING_MAX: usize = 64;
@@ -46,6 +48,47 @@ impl Client {
         };
         self.shared.files.lock().opened(file, &attr);
         Ok(Opened { attr, created })
+    }
+
+    /// As [`Client::open`] of a directory that is going to be listed: with its first records, if the
+    /// server sends them. What it sends is what [`Client::read_dir`] would bring.
+    pub fn open_directory(
+        &self,
+        at: At<'_>,
+        flags: u32,
+        open: OpenId,
+        mut records: IoVecMut<'_>,
+    ) -> Outcome<(Opened, Option<Page>)> {
+        let read_bytes = records.len().min(PAGE_MAX_BYTES) as u32;
+        let make = |at| Op::Open {
+            at,
+            flags,
+            mode: 0,
+            open,
+            read_bytes,
+        };
+        let (reply, payload_bytes) = self.on_path_into(at, &make, Some(&mut records))?;
+        let OpReply::Opened {
+            attr,
+            created,
+            read_bytes,
+            page,
+        } = reply
+        else {
+            return Err(unexpected(&reply).into());
+        };
+        let file = FileRef {
+            ino: attr.ino,
+            open,
+        };
+        self.shared.files.lock().opened(file, &attr);
+        let page = page.map(|end| Page {
+            len: payload_bytes,
+            parent: end.parent,
+            next: end.next,
+        });
+        let page = page.filter(|p| p.len == read_bytes as usize && attr.is_dir());
+        Ok((Opened { attr, created }, page))
     }
 
     /// The last descriptor of a description is gone. Deferred; never fails.

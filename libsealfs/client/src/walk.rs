@@ -15,6 +15,7 @@ use sealfs_protocol::attr::Attr;
 use sealfs_protocol::limits::{PATH_MAX_BYTES, SYMLINKS_MAX};
 use sealfs_protocol::message::{At as WireAt, Op, OpReply, Passed, Refusal, Stop, Walked};
 use sealfs_protocol::{Errno, InodeId};
+use sealfs_transport::memory::IoVecMut;
 
 /// Where a walk is.
 struct Walk {
@@ -27,7 +28,8 @@ struct Walk {
 
 /// What one request of a walk brought.
 enum Step {
-    Done(OpReply),
+    /// The reply, and bytes of payload that came with it.
+    Done(OpReply, usize),
     On,
 }
 
@@ -50,6 +52,17 @@ impl Client {
 
     /// Does the operation that `make` builds at the end of a path. Errors as the kernel's.
     pub(crate) fn on_path(&self, at: At<'_>, make: &dyn Fn(WireAt) -> Op) -> Outcome<OpReply> {
+        let (reply, _) = self.on_path_into(at, make, None)?;
+        Ok(reply)
+    }
+
+    /// As [`Client::on_path`], with payload into `incoming`; also how many bytes of it came.
+    pub(crate) fn on_path_into(
+        &self,
+        at: At<'_>,
+        make: &dyn Fn(WireAt) -> Op,
+        mut incoming: Option<&mut IoVecMut<'_>>,
+    ) -> Outcome<(OpReply, usize)> {
         let leading = at.path.iter().take_while(|b| **b == b'/').count();
         let mut walk = Walk {
             base: at.base,
@@ -59,8 +72,9 @@ impl Client {
         };
         let deadline = self.deadline();
         loop {
-            if let Step::Done(reply) = self.step(&mut walk, make)? {
-                return Ok(reply);
+            let incoming = incoming.as_deref_mut().map(IoVecMut::reborrow);
+            if let Step::Done(reply, payload_bytes) = self.step(&mut walk, make, incoming)? {
+                return Ok((reply, payload_bytes));
             }
             if self.shared.config.world.now() >= deadline {
                 return Err(Errno::EIO.into());
@@ -68,7 +82,12 @@ impl Client {
         }
     }
 
-    fn step(&self, walk: &mut Walk, make: &dyn Fn(WireAt) -> Op) -> Outcome<Step> {
+    fn step(
+        &self,
+        walk: &mut Walk,
+        make: &dyn Fn(WireAt) -> Op,
+        incoming: Option<IoVecMut<'_>>,
+    ) -> Outcome<Step> {
         if walk.path.len() >= PATH_MAX_BYTES {
             return Err(Errno::ENAMETOOLONG.into());
         }
@@ -92,7 +111,9 @@ impl Client {
         let slot = self.shared.slots.take();
         let mut mode = self.mode(&slot);
         mode.rename_version = version;
-        let mut parts = [Part::new(&slot, vec![(partition, op)], &[], &mut [])];
+        let mut incoming = incoming.map(|into| [into]);
+        let incoming = incoming.as_mut().map_or(&mut [][..], |list| &mut list[..]);
+        let mut parts = [Part::new(&slot, vec![(partition, op)], &[], incoming)];
         self.run(&mut parts, &mut mode);
         let [mut part] = parts;
         let mut answer = part.take_answer()?;
@@ -130,7 +151,7 @@ impl Client {
             }
             reply => {
                 self.learn(credential, &start, rest, &answer, directory_in(&reply));
-                Ok(Step::Done(reply))
+                Ok(Step::Done(reply, answer.payload_bytes))
             }
         }
     }

@@ -4,13 +4,13 @@
 
 mod sim;
 
-use sealfs_client::{At, Client, Failure, FileRef};
+use sealfs_client::{At, Client, Failure, FileRef, IoVecMut};
 use sealfs_protocol::attr::{Attr, Layout, S_IFDIR, S_IFREG};
 use sealfs_protocol::header::FLAG_RETRY;
-use sealfs_protocol::message::{LockRange, LockSpace, LockType, Op, OpReply, Passed};
+use sealfs_protocol::message::{LockRange, LockSpace, LockType, Op, OpReply, PageEnd, Passed};
 use sealfs_protocol::message::{Refusal, Reply, Stop, Walked};
 use sealfs_protocol::{Errno, Incarnation, InodeId, OpenId, PartitionId, RenameVersion};
-use sealfs_protocol::{RingVersion, Sequence};
+use sealfs_protocol::{RingVersion, Sequence, dirent};
 use sim::{Act, Seen, client};
 use std::sync::{Arc, Mutex};
 
@@ -279,6 +279,7 @@ fn a_close_goes_along_with_the_next_request() {
                 attr: attr(InodeId(5), S_IFREG),
                 created: true,
                 read_bytes: 0,
+                page: None,
             },
             _ => OpReply::Done,
         });
@@ -305,6 +306,40 @@ fn a_close_goes_along_with_the_next_request() {
 }
 
 #[test]
+fn an_opened_directory_comes_with_its_first_records() {
+    let mut records = Vec::new();
+    dirent::push(&mut records, 7, 3, S_IFREG, b"name");
+    let sent = records.clone();
+    let (client, _) = client(1, move |seen| {
+        let opened = |page| OpReply::Opened {
+            attr: attr(InodeId(5), S_IFDIR),
+            created: false,
+            read_bytes: sent.len() as u32,
+            page,
+        };
+        let end = PageEnd {
+            parent: InodeId(1),
+            next: 3,
+        };
+        match op(seen) {
+            Op::Open { read_bytes: 64, .. } => Act::Reply(vec![opened(Some(end))], sent.clone()),
+            // Bytes that are said to be there and are not.
+            _ => Act::Reply(vec![opened(Some(end))], vec![]),
+        }
+    });
+    let mut room = [0; 64];
+    let opened = client.open_directory(at(&client, "d"), 0, OpenId(9), IoVecMut::new(&mut room));
+    let (opened, page) = opened.unwrap();
+    let page = page.unwrap();
+    assert_eq!(opened.attr.ino, InodeId(5));
+    assert_eq!((page.parent, page.next), (InodeId(1), 3));
+    assert_eq!(room[..page.len], records);
+    let into = IoVecMut::new(&mut room[..32]);
+    let opened = client.open_directory(at(&client, "d"), 0, OpenId(10), into);
+    assert_eq!(opened.unwrap().1, None);
+}
+
+#[test]
 fn open_files_are_told_to_a_server_that_has_forgotten_them() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let seen_log = Arc::clone(&log);
@@ -317,6 +352,7 @@ fn open_files_are_told_to_a_server_that_has_forgotten_them() {
                     attr: attr(InodeId(5), S_IFREG),
                     created: false,
                     read_bytes: 0,
+                    page: None,
                 }],
                 vec![],
             ),

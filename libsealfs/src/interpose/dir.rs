@@ -10,7 +10,7 @@
 //! What must stay true: a position that a program got from one listing leads to the same entry in
 //! every later one; an entry that existed all the time is returned exactly once.
 
-use super::{Ctx, user};
+use super::{Ctx, opendir, user};
 use crate::descriptors;
 use crate::fds::{self, Fd, Open};
 use crate::guard::UserRange;
@@ -18,7 +18,7 @@ use crate::kernel;
 use crate::path;
 use crate::process;
 use crate::route::{Answer, Bypass, Outcome, theirs, value};
-use sealfs_client::{IoVecMut, PAGE_MAX_BYTES};
+use sealfs_client::{IoVecMut, PAGE_MAX_BYTES, Page};
 use sealfs_protocol::attr::S_IFDIR;
 use sealfs_protocol::dirent::{self, END};
 use sealfs_protocol::limits::NAME_MAX_BYTES;
@@ -71,7 +71,11 @@ fn list_ours(open: &Open, buffer: usize, room: usize, form: Form) -> Answer {
     let len = match form {
         Form::New => {
             let range = UserRange::new(buffer as *const u8, room)?;
-            fill(open.ino(), &mut position, range.address() as usize, room)?
+            let buffer = range.address() as usize;
+            match kept(open, &mut position, buffer, room)? {
+                Some(len) => len,
+                None => fill(open.ino(), &mut position, buffer, room)?,
+            }
         }
         Form::Old => {
             let mut page = vec![0; room.min(OLD_PAGE_MAX_BYTES)];
@@ -91,6 +95,38 @@ fn list_ours(open: &Open, buffer: usize, room: usize, form: Form) -> Answer {
     }
     guard.set(position);
     value(len)
+}
+
+/// What opendir(3) brought along, if that is what is asked for.
+fn kept(
+    open: &Open,
+    position: &mut u64,
+    buffer: usize,
+    room: usize,
+) -> Result<Option<usize>, Errno> {
+    if *position != 0 {
+        return Ok(None);
+    }
+    let client = process::client()?;
+    let put = |page: &Page, records: &[u8]| {
+        let start = dots_bytes(0);
+        let len = start + page.len;
+        if len > room {
+            return None;
+        }
+        let copied = parent_of(open.ino(), page.parent).and_then(|parent| {
+            let dots = dots_that_fit(open.ino(), parent, &mut 0, room);
+            user::copy_out(buffer, &dots)?;
+            user::copy_out(buffer + start, records)
+        });
+        Some(copied.map(|()| (len, page.next)))
+    };
+    let Some(copied) = opendir::first_page(&client, open.file(), put) else {
+        return Ok(None);
+    };
+    let (len, next) = copied?;
+    *position = next;
+    Ok(Some(len))
 }
 
 /// Fills `buffer` with records from `position` on until it is well filled or the directory ends.

@@ -26,6 +26,7 @@ mod map;
 mod name;
 mod node;
 mod open;
+mod opendir;
 mod process;
 mod program;
 mod refuse;
@@ -49,6 +50,7 @@ use sealfs_protocol::Errno;
 
 /// Called once, from the constructor, when `SEALFS_MOUNT` is set, before any call is intercepted.
 pub fn process_start(env: &StartEnv) {
+    opendir::start();
     state::start(env);
 }
 

@@ -7,7 +7,7 @@
 
 use super::at::{self, PathArg};
 use super::program::unless_it_ended;
-use super::{Ctx, is_missing, node, resolve, user};
+use super::{Ctx, is_missing, node, opendir, resolve, user};
 use crate::credentials;
 use crate::fds::{self, Fd};
 use crate::fdtable::{self, State};
@@ -91,6 +91,7 @@ pub fn openat2(ctx: &mut Ctx<'_>) -> Answer {
         flags: flags as i32 & KNOWN,
         mode: mode as u32,
         resolve,
+        lists: false,
     };
     open_target(ctx, arg, target, call)
 }
@@ -192,6 +193,7 @@ fn open_path(ctx: &mut Ctx<'_>, dir: i32, index: usize, flags: i32, mode: u32) -
         flags: flags & KNOWN,
         mode,
         resolve: 0,
+        lists: opendir::opens(ctx.arg(index), flags),
     };
     open_target(ctx, arg, target, call)
 }
@@ -209,6 +211,8 @@ struct Call {
     mode: u32,
     /// RESOLVE_* of openat2.
     resolve: u64,
+    /// It is opendir's: the entries are read next.
+    lists: bool,
 }
 
 fn open_target(ctx: &mut Ctx<'_>, arg: PathArg, target: Target, call: Call) -> Answer {
@@ -221,10 +225,10 @@ fn open_target(ctx: &mut Ctx<'_>, arg: PathArg, target: Target, call: Call) -> A
     let mut fifo = None;
     let answer = at::run_from(ctx, arg, target, &mut |client, place| {
         let opened = if call.resolve & resolve::RESTRICTS == 0 {
-            open_place(client, place, flags, call.mode, 0)?
+            open_place(client, place, Call { flags, ..call }, 0)?
         } else {
             let place = resolve::walk(client, place, call.resolve, follows(flags))?;
-            open_place(client, &place, flags, call.mode, libc::O_NOFOLLOW)?
+            open_place(client, &place, Call { flags, ..call }, libc::O_NOFOLLOW)?
         };
         match opened {
             Made::Descriptor(fd) => Ok(fd as usize),
@@ -248,27 +252,26 @@ enum Made {
 }
 
 /// `guard`: flags for the server alone.
-fn open_place(
-    client: &ClientRef,
-    place: &Place,
-    flags: i32,
-    mode: u32,
-    guard: i32,
-) -> Result<Made, Failure> {
+fn open_place(client: &ClientRef, place: &Place, call: Call, guard: i32) -> Result<Made, Failure> {
+    let flags = call.flags;
     let creates = flags & libc::O_CREAT != 0 || flags & TMPFILE_BIT != 0;
     if creates && flags & (TMPFILE_BIT | libc::O_DIRECTORY) == libc::O_DIRECTORY {
         return Err(Errno::EINVAL.into());
     }
     let mode = if creates {
-        mode & 0o7777 & !process::umask()
+        call.mode & 0o7777 & !process::umask()
     } else {
         0
     };
     let node = process::node()?;
     let open = node.arena.mint_open();
     let claim = Claim::new(node, open, flags)?;
-    let Opened { attr, .. } =
-        unless_it_ended(|| client.open(place.at(), (flags | guard) as u32, mode, open))?;
+    let asked = (flags | guard) as u32;
+    let Opened { attr, .. } = if call.lists {
+        opendir::open(client, place.at(), asked, open)?
+    } else {
+        unless_it_ended(|| client.open(place.at(), asked, mode, open))?
+    };
     let file = FileRef {
         ino: attr.ino,
         open,

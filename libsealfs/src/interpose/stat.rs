@@ -7,7 +7,7 @@
 //! Structures for the program start as all zeros, which is a value of each of them.
 
 use super::at::{self, PathArg};
-use super::{Ctx, user};
+use super::{Ctx, opendir, user};
 use crate::credentials;
 use crate::fds::{self, Fd};
 use crate::kernel;
@@ -21,7 +21,7 @@ use sealfs_protocol::{Errno, codec};
 const BLOCK_BYTES: i64 = 1 << 20;
 /// The same of directories. The C library makes its buffer for readdir(3) this large: more would be
 /// mapped and unmapped for each listing.
-const DIRECTORY_BLOCK_BYTES: i64 = 64 << 10;
+pub const DIRECTORY_BLOCK_BYTES: i64 = 64 << 10;
 
 fn block_bytes(attr: &Attr) -> i64 {
     if attr.is_dir() {
@@ -104,7 +104,10 @@ fn attributes(client: &ClientRef, place: &Place, follow: bool) -> Result<Attr, F
     if let Some(fd) = place.descriptor
         && let Fd::Ours(open) = fds::lookup(fd as usize)?
     {
-        return Ok(open.attributes()?);
+        return Ok(match opendir::attributes(open.file()) {
+            Some(attr) => attr,
+            None => open.attributes()?,
+        });
     }
     let said = client.stat(place.at(), follow);
     match (&said, place.descriptor) {

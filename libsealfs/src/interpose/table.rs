@@ -3,9 +3,10 @@
 //! With patched sites these symbols are one jump each to the next definition: the sites see the
 //! call. They do work only where sites cannot be patched: then the call goes the same way as one
 //! from a site (`SEALFS_PARTIAL=1`), or, when its path names the mount, fails with `ENOTSUP`.
-//! Functions that are not plain system calls (stdio, `opendir`, `realpath`, `getcwd`, `exec*` that
-//! search PATH, `posix_spawn`, `dlopen`, `syscall`) are not exported: what they do inside libc is
-//! seen at the sites, and cannot be seen without them.
+//! Functions that are not plain system calls (stdio, `realpath`, `getcwd`, `exec*` that search PATH,
+//! `posix_spawn`, `dlopen`, `syscall`) are not exported: what they do inside libc is seen at the
+//! sites, and cannot be seen without them. The one exception is `opendir`, which is only marked
+//! (`interpose::opendir`).
 //!
 //! What must stay true: real addresses are looked up by the constructor, all of them in one pass (a
 //! look-up at the first call could deadlock in a handler or a forked child); before that a call is

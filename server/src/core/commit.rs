@@ -386,6 +386,7 @@ fn without_payload(reply: &OpReply) -> OpReply {
             attr: attr.clone(),
             created: *created,
             read_bytes: 0,
+            page: None,
         },
         other => other.clone(),
     }

@@ -17,7 +17,7 @@ use crate::records::{
 };
 use sealfs_protocol::attr::Attr;
 use sealfs_protocol::dirent::DOT_POSITIONS;
-use sealfs_protocol::message::OpReply;
+use sealfs_protocol::message::{OpReply, PageEnd};
 use sealfs_protocol::{Errno, InodeId, PartitionId, dirent};
 
 /// Most bytes of records in one reply.
@@ -93,6 +93,24 @@ fn first<V: World>(v: &mut View<V>, dir: InodeId, position: u64, limit: usize) -
         next,
         parts,
     })
+}
+
+/// The first page of a directory that is being opened, if that is the same as asking for it later:
+/// not of one that is split, nor where a listing moves the access time.
+pub fn first_page<V: World>(
+    v: &mut View<V>,
+    dir: InodeId,
+    record: &InodeRecord,
+    limit: usize,
+) -> OpResult<Option<PageEnd>> {
+    let directory = record.directory().ok_or(Errno::ENOTDIR)?;
+    if record.nlink == 0 || !directory.split.is_empty() || is_atime_due(record, v) {
+        return Ok(None);
+    }
+    let (parent, host) = (directory.parent, (dir.partition(), dir));
+    let limit = limit.min(LIMIT_MAX_BYTES);
+    let next = page(v, host, DOT_POSITIONS, dirent::END, limit)?;
+    Ok(Some(PageEnd { parent, next }))
 }
 
 /// A page of a part; where another shard hosts it, only who does.

@@ -3,12 +3,12 @@
 use super::create::{self, check_create, new_inode};
 use super::lookup::{self, Found, Last, Parent};
 use super::permission::{self, R, W, X};
-use super::{data, truncate};
+use super::{data, dir, truncate};
 use crate::core::{MemoryChange, OpResult, View, World};
 use crate::meta::db::{Db, key};
 use crate::records::{Body, InodeRecord, OrphanRecord};
 use sealfs_protocol::attr::{S_IFDIR, S_IFLNK, S_IFREG};
-use sealfs_protocol::message::{At, O_EXEC, OpReply};
+use sealfs_protocol::message::{At, O_EXEC, OpReply, PageEnd};
 use sealfs_protocol::{Errno, InodeId, OpenId};
 
 pub const O_ACCMODE: u32 = 3;
@@ -183,18 +183,35 @@ fn finish<V: World>(v: &mut View<V>, found: Found, call: &Request, created: bool
         call.open,
         executes,
     ));
-    let mut read_bytes = 0;
-    if call.read_bytes > 0 && found.record.is_regular() && !call.has(O_PATH) {
-        // The bytes are a courtesy: whoever wants them and finds none asks again, and gets the
-        // error if there is one.
-        let read = data::read_first(v, found.ino, &found.record, 0, call.read_bytes);
-        read_bytes = read.unwrap_or(0);
-    }
+    let (read_bytes, page) = if call.read_bytes > 0 && !call.has(O_PATH) {
+        first_bytes(v, &found, call.read_bytes)
+    } else {
+        (0, None)
+    };
     OpReply::Opened {
         attr: found.record.attr(found.ino, 0),
         created,
         read_bytes,
+        page,
     }
+}
+
+/// What goes along with the reply. It is a courtesy: whoever wants it and finds none asks again, and
+/// gets the error if there is one.
+fn first_bytes<V: World>(v: &mut View<V>, found: &Found, limit: u32) -> (u32, Option<PageEnd>) {
+    let start = v.out.len();
+    let (ino, record) = (found.ino, &found.record);
+    let page = if record.is_dir() {
+        dir::first_page(v, ino, record, limit as usize)
+    } else if record.is_regular() {
+        data::read_first(v, ino, record, 0, limit).map(|_| None)
+    } else {
+        Ok(None)
+    };
+    if page.is_err() {
+        v.out.truncate(start);
+    }
+    ((v.out.len() - start) as u32, page.unwrap_or(None))
 }
 
 /// O_TMPFILE: a file without a name, gone with its last description unless link(2) names it.

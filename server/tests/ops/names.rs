@@ -179,6 +179,45 @@ fn a_listing_sees_what_stays_exactly_once() {
     }
 }
 
+/// The names that come along with an open of the root, if records do.
+fn open_with_names(fs: &mut Fs) -> Option<Vec<Vec<u8>>> {
+    let open = fs.client.fresh_open();
+    let opened = fs.call(Op::Open {
+        at: at(fs.root, ""),
+        flags: O_DIRECTORY,
+        mode: 0,
+        open,
+        read_bytes: 4096,
+    });
+    let OpReply::Opened {
+        read_bytes, page, ..
+    } = opened.reply
+    else {
+        panic!("{opened:?}");
+    };
+    assert_eq!(opened.payload.len(), read_bytes as usize);
+    let end = page?;
+    assert_eq!((end.parent, end.next), (fs.root, dirent::END));
+    let records = dirent::records(&opened.payload);
+    Some(records.map(|r| r.name.to_vec()).collect())
+}
+
+#[test]
+fn an_opened_directory_brings_its_entries_unless_listing_it_moves_its_access_time() {
+    let mut fs = Fs::new();
+    let root = fs.root;
+    fs.create("a");
+    assert_eq!(open_with_names(&mut fs), None);
+    let before = fs.stat("").attr().atime;
+    page(&mut fs, root, 0);
+    let after = fs.stat("").attr().atime;
+    assert!(after > before);
+    assert_eq!(open_with_names(&mut fs), Some(vec![b"a".to_vec()]));
+    assert_eq!(fs.stat("").attr().atime, after);
+    fs.unlink("a");
+    assert_eq!(open_with_names(&mut fs), None);
+}
+
 #[test]
 fn permissions_are_those_of_the_kernel() {
     let mut fs = Fs::new();
