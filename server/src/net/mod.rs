@@ -130,14 +130,19 @@ impl<W: World> Shard<W> {
     /// Serves until the process is asked to end; returns only then, or when the kernel refuses.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        let mut waiting = Waiting::new();
+        let mut now = self.now();
+        let mut waiting = Waiting::new(now.mono_ns);
         while !self.stopping {
-            let longest = self.longest_sleep();
-            match self.poll.poll(&mut events, Some(waiting.timeout(longest))) {
+            let timeout = if waiting.looks(now.mono_ns) {
+                Duration::ZERO
+            } else {
+                self.longest_sleep()
+            };
+            match self.poll.poll(&mut events, Some(timeout)) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 outcome => outcome?,
             }
-            let now = self.now();
+            now = self.now();
             let mut found = false;
             for event in &events {
                 found = true;
@@ -150,10 +155,14 @@ impl<W: World> Shard<W> {
             found |= self.take_done(now);
             found |= self.drive_held(now);
             let woken = self.core.next_wake_ns().is_some_and(|at| at <= now.mono_ns);
-            if found || woken || waiting.timeout(TICK) > Duration::ZERO {
+            if found || woken || !waiting.looks(now.mono_ns) {
                 self.end_batch(now);
             }
-            waiting.after(found);
+            if found {
+                waiting.worked(now.mono_ns, self.clock.now_ns());
+            } else {
+                waiting.found_nothing(now.mono_ns);
+            }
         }
         self.jobs.finish();
         Ok(())

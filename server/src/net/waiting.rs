@@ -2,59 +2,71 @@
 //!
 //! Waking a sleeping core costs tens of microseconds, a request a few. So after work the thread looks
 //! again at once, then yields its core between looks (a client on the same core then runs), and only
-//! then sleeps. The bounds adapt: looks that found nothing lately are cut short, so that an idle
-//! server costs nothing.
-
-use std::time::Duration;
+//! then sleeps. For how long it looks follows from how soon work came lately: a few times that, so
+//! that clients at full speed find it awake, and an idle server, or the last of many requests, costs
+//! next to nothing.
 
 /// Looks without a yield, after work was found.
 const LOOKS: u32 = 24;
-/// Looks with a yield after those, at most and at least.
-const YIELDS_MAX: u32 = 160;
-const YIELDS_MIN: u32 = 8;
+/// For how long it looks, at most and at least, in ns. The upper bound is a few wake-ups of a sleeping core:
+/// beyond it, sleeping is cheaper for everybody.
+const WINDOW_MAX_NS: u64 = 200_000;
+const WINDOW_MIN_NS: u64 = 25_000;
+/// The window is this many times the usual gap between one request and the next.
+const GAPS: u64 = 4;
+/// It shrinks by this part of the excess with each request: a client that pauses now and then does
+/// not find it asleep each time.
+const SHRINK: u64 = 64;
 
 pub struct Waiting {
+    /// When work was last done.
+    worked_ns: u64,
+    window_ns: u64,
     looks: u32,
-    yields: u32,
 }
 
 impl Waiting {
-    pub fn new() -> Waiting {
+    pub fn new(now_ns: u64) -> Waiting {
         Waiting {
-            looks: LOOKS + YIELDS_MAX,
-            yields: YIELDS_MAX,
+            worked_ns: now_ns,
+            window_ns: WINDOW_MAX_NS,
+            looks: 0,
         }
     }
 
-    /// The timeout of the next wait: zero while it pays to look, else `longest`.
-    pub fn timeout(&self, longest: Duration) -> Duration {
-        if self.looks < LOOKS + self.yields {
-            Duration::ZERO
-        } else {
-            longest
+    /// Whether it pays to look again rather than to sleep.
+    pub fn looks(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.worked_ns) < self.window_ns
+    }
+
+    /// After work that was found at `found_ns` and done by `done_ns`.
+    pub fn worked(&mut self, found_ns: u64, done_ns: u64) {
+        self.adapt(found_ns.saturating_sub(self.worked_ns));
+        self.worked_ns = done_ns;
+        self.looks = 0;
+    }
+
+    /// After a look, or a sleep, that found nothing and ended at `now_ns`.
+    pub fn found_nothing(&mut self, now_ns: u64) {
+        if self.looks(now_ns) {
+            self.looks += 1;
+            if self.looks > LOOKS {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
         }
     }
 
-    /// After a wait: whether it found work.
-    pub fn after(&mut self, found: bool) {
-        let limit = LOOKS + self.yields;
-        if found {
-            // Found while looking: looking pays. Found after sleeping: it may again.
-            self.yields = (self.yields * 2).min(YIELDS_MAX);
-            self.looks = 0;
-            return;
-        }
-        if self.looks >= limit {
-            return;
-        }
-        self.looks += 1;
-        if self.looks == LOOKS + self.yields {
-            self.yields = (self.yields - self.yields / 4).max(YIELDS_MIN);
-        } else if self.looks > LOOKS {
-            std::thread::yield_now();
+    fn adapt(&mut self, gap_ns: u64) {
+        let wanted = if gap_ns < WINDOW_MAX_NS {
+            (GAPS * gap_ns).clamp(WINDOW_MIN_NS, WINDOW_MAX_NS)
         } else {
-            std::hint::spin_loop();
-        }
+            // No window would have caught it.
+            WINDOW_MIN_NS
+        };
+        let excess = self.window_ns.saturating_sub(wanted);
+        self.window_ns = self.window_ns.max(wanted) - excess.div_ceil(SHRINK);
     }
 }
 
@@ -62,17 +74,38 @@ impl Waiting {
 mod tests {
     use super::*;
 
-    #[test]
-    fn it_sleeps_when_nothing_comes_and_looks_again_after_work() {
-        let mut w = Waiting::new();
-        let longest = Duration::from_millis(100);
-        assert_eq!(w.timeout(longest), longest);
-        w.after(true);
-        let mut looks = 0;
-        while w.timeout(longest) == Duration::ZERO {
-            w.after(false);
-            looks += 1;
+    /// The time from the last work until it would sleep, after requests that came `gap_ns` apart.
+    fn window(gap_ns: u64, requests: u64) -> u64 {
+        let mut waiting = Waiting::new(0);
+        for n in 1..=requests {
+            waiting.worked(n * gap_ns, n * gap_ns);
         }
-        assert!((LOOKS..=LOOKS + YIELDS_MAX).contains(&looks));
+        let last = requests * gap_ns;
+        (0..)
+            .step_by(500)
+            .find(|t| !waiting.looks(last + t))
+            .unwrap_or(0)
+    }
+
+    #[test]
+    fn it_looks_for_a_few_times_the_usual_gap() {
+        assert!((40_000..=42_000).contains(&window(10_000, 1000)));
+        assert!((WINDOW_MIN_NS..=WINDOW_MIN_NS + 1_000).contains(&window(1_000, 1000)));
+        assert_eq!(window(100_000, 1000), WINDOW_MAX_NS);
+        assert!(window(10_000_000, 1000) <= WINDOW_MIN_NS + 1_000);
+    }
+
+    #[test]
+    fn one_longer_gap_is_remembered_for_many_requests() {
+        let mut waiting = Waiting::new(0);
+        (1..1000).for_each(|n| waiting.worked(n * 5_000, n * 5_000));
+        let mut now = 999 * 5_000 + 40_000;
+        waiting.worked(now, now);
+        for _ in 0..32 {
+            now += 5_000;
+            waiting.worked(now, now);
+        }
+        assert!(waiting.looks(now + 100_000));
+        assert!(!waiting.looks(now + WINDOW_MAX_NS));
     }
 }
