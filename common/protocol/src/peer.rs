@@ -125,6 +125,35 @@ pub enum PeerRequest {
     /// To a session's home: somebody of this session has come, and state may be kept for it. Answered
     /// with `Failed(ESTALE)` if the session has ended.
     Attend { session: SessionId },
+    /// Which record locks do these processes wait for, and whom do those wait for that are in their
+    /// way? A shard follows the waits as far as it knows them. → `LockWaits`
+    LockWaits { clients: Vec<ClientId> },
+    /// This wait closes a circle over several shards: end it with EDEADLK, unless it is over, or
+    /// has been found to close none. Then `Failed(ESRCH)`.
+    BreakLockWait { wait: LockWaitId },
+}
+
+/// Names a process' wait for a record lock. Of two waits the greater is taken for the later one.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize, Deserialize,
+)]
+pub struct LockWaitId {
+    /// By the clock of its shard, since 1970, in ns.
+    pub begun_ns: i64,
+    pub shard: ShardId,
+    /// Never used twice in one life of the shard.
+    pub number: u64,
+}
+
+/// A process' wait for a record lock.
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct LockWait {
+    pub id: LockWaitId,
+    pub client: ClientId,
+    /// The processes whose locks are in the way.
+    pub blockers: Vec<ClientId>,
+    /// A search that began after this wait has found that it closes no circle.
+    pub settled: bool,
 }
 
 /// Counts and times of parts of a split directory, for stat(2) of the whole.
@@ -177,6 +206,7 @@ pub enum PeerReply {
         blocks_512: u64,
     },
     Parts(PartCounts),
+    LockWaits(Vec<LockWait>),
     WrongEpoch {
         ring_version: RingVersion,
     },

@@ -207,11 +207,10 @@ impl<W: World> Core<W> {
             task.parked = true;
             self.actions.push(super::Action::Park(task.caller.conn));
         }
-        self.file_locks.wait(super::flock::Waiter {
-            task: task.id,
-            ino: *ino,
-            range: *range,
-        });
+        let wall_ns = self.now.wall_ns;
+        if self.file_locks.wait(task.id, *ino, *range, wall_ns) {
+            self.search_soon();
+        }
     }
 
     /// An operation met a locked key: it waits, or gives way if it holds locks elsewhere and is

@@ -1,7 +1,7 @@
 //! Operations that concern the shard rather than files: flushing, credentials, waits taken back.
 
 use super::attempt::Attempt;
-use super::task::{Answer, Ended, Task, Waiting, Work};
+use super::task::{Answer, Ended, Task, TaskId, Work};
 use super::{Core, World};
 use sealfs_protocol::manager::Durability;
 use sealfs_protocol::message::{Op, OpReply};
@@ -74,13 +74,9 @@ impl<W: World> Core<W> {
     /// Ends a client's wait for a file lock with EINTR.
     fn cancel_wait(&mut self, client: sealfs_protocol::ClientId, slot: u16) {
         let all = (client, slot, Sequence(0))..=(client, slot, Sequence(u64::MAX));
-        for (_, id) in self.in_flight.range(all) {
-            if let Some(task) = self.tasks.get_mut(id)
-                && let Waiting::FileLock(_) = task.waiting
-            {
-                task.held = Some(Self::errno_answer(Errno::EINTR));
-                self.ready.push_back(*id);
-            }
+        let waiting: Vec<TaskId> = self.in_flight.range(all).map(|(_, id)| *id).collect();
+        for id in waiting {
+            self.end_lock_wait(id, Errno::EINTR);
         }
     }
 }

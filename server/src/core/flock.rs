@@ -2,23 +2,34 @@
 //!
 //! Record and OFD locks conflict with each other, flock locks live apart. What must stay true: the
 //! ranges of one owner in one space never overlap, neighbours of one kind are merged, and a POSIX
-//! lock that would close a circle of waiting processes on this shard is refused (EDEADLK).
+//! lock that would close a circle of waiting processes on this shard is refused (EDEADLK). Circles
+//! over several shards are looked for by `core::deadlock`, which asks here who waits for whom.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::locks::TaskId;
 use super::task::Ended;
-use sealfs_protocol::InodeId;
 use sealfs_protocol::message::{LockOwner, LockRange, LockSpace, LockType};
+use sealfs_protocol::{ClientId, InodeId};
+
+/// Processes in the way of one wait that are looked at; the kernel looks at one.
+const BLOCKERS_MAX: usize = 256;
 
 /// The locks on one inode.
 pub type Held = Vec<LockRange>;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Waiter {
     pub task: TaskId,
     pub ino: InodeId,
     pub range: LockRange,
+    /// Since 1970, in ns.
+    pub begun_ns: i64,
+    /// Processes in its way, if it is a process that waits.
+    pub blockers: Vec<ClientId>,
+    /// Counts the times that another process came into its way; `None` once a search that began
+    /// later has found that it closes no circle.
+    pub unsettled: Option<u64>,
 }
 
 #[derive(Default)]
@@ -27,6 +38,8 @@ pub struct FileLocks {
     /// By the order of arrival, over all inodes.
     waiting: BTreeMap<u64, Waiter>,
     arrivals: u64,
+    /// Times that a wait got somebody new in its way.
+    changes: u64,
 }
 
 fn overlap(a: &LockRange, b: &LockRange) -> bool {
@@ -100,12 +113,53 @@ impl FileLocks {
         }
     }
 
-    pub fn wait(&mut self, waiter: Waiter) {
-        if self.waiting.values().any(|w| w.task == waiter.task) {
-            return;
+    /// A task waits, or goes on waiting; whether somebody new is in its way.
+    pub fn wait(&mut self, task: TaskId, ino: InodeId, range: LockRange, wall_ns: i64) -> bool {
+        let blockers = self.blockers(ino, &range);
+        let known = self.waiting.values_mut().find(|w| w.task == task);
+        let others = known.as_ref().map_or(&[][..], |w| &w.blockers);
+        let is_new = blockers.iter().any(|b| !others.contains(b));
+        if is_new {
+            self.changes += 1;
+        }
+        let unsettled = is_new.then_some(self.changes);
+        if let Some(waiter) = known {
+            waiter.blockers = blockers;
+            waiter.unsettled = unsettled.or(waiter.unsettled);
+            return is_new;
         }
         self.arrivals += 1;
+        let waiter = Waiter {
+            task,
+            ino,
+            range,
+            begun_ns: wall_ns,
+            blockers,
+            unsettled,
+        };
         self.waiting.insert(self.arrivals, waiter);
+        is_new
+    }
+
+    /// The waits of processes, by number.
+    pub fn waits(&self) -> impl Iterator<Item = (u64, ClientId, &Waiter)> {
+        self.waiting.iter().filter_map(|(number, w)| {
+            let client = process(&w.range.owner)?;
+            (w.range.space == LockSpace::Record).then_some((*number, client, w))
+        })
+    }
+
+    pub fn waiter(&self, number: u64) -> Option<&Waiter> {
+        self.waiting.get(&number)
+    }
+
+    /// This wait closes no circle, if nobody came into its way since it was at `unsettled`.
+    pub fn settle(&mut self, number: u64, unsettled: u64) {
+        if let Some(waiter) = self.waiting.get_mut(&number)
+            && waiter.unsettled == Some(unsettled)
+        {
+            waiter.unsettled = None;
+        }
     }
 
     pub fn leave(&mut self, task: TaskId) {
@@ -121,33 +175,45 @@ impl FileLocks {
     /// Whether waiting for `wanted` on `ino` closes a circle. As in the kernel only processes'
     /// record locks count, and a search that grows too long is given up.
     pub fn deadlock(&self, ino: InodeId, wanted: &LockRange) -> bool {
-        let LockOwner::Process { .. } = wanted.owner else {
+        const SEARCH_MAX: usize = 64;
+        let Some(me) = process(&wanted.owner) else {
             return false;
         };
-        const SEARCH_MAX: usize = 64;
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         let mut todo = self.blockers(ino, wanted);
-        while let Some(owner) = todo.pop() {
-            if owner == wanted.owner {
+        while let Some(client) = todo.pop() {
+            if client == me {
                 return true;
             }
-            if seen.contains(&owner) || seen.len() >= SEARCH_MAX {
+            if seen.len() >= SEARCH_MAX || !seen.insert(client) {
                 continue;
             }
-            seen.push(owner);
-            for w in self.waiting.values().filter(|w| w.range.owner == owner) {
+            let theirs = self.waits().filter(|(_, waiting, _)| *waiting == client);
+            for (_, _, w) in theirs {
                 todo.extend(self.blockers(w.ino, &w.range));
             }
         }
         false
     }
 
-    fn blockers(&self, ino: InodeId, wanted: &LockRange) -> Vec<LockOwner> {
-        let in_the_way = self.held(ino).iter().filter(|h| {
-            matches!(h.owner, LockOwner::Process { .. })
-                && conflict(std::slice::from_ref(h), wanted).is_some()
-        });
-        in_the_way.map(|h| h.owner).collect()
+    /// The processes whose record locks are in the way of a process' `wanted`.
+    fn blockers(&self, ino: InodeId, wanted: &LockRange) -> Vec<ClientId> {
+        let mut found = Vec::new();
+        if wanted.space != LockSpace::Record || process(&wanted.owner).is_none() {
+            return found;
+        }
+        for held in self.held(ino) {
+            if let Some(client) = process(&held.owner)
+                && conflict(std::slice::from_ref(held), wanted).is_some()
+                && !found.contains(&client)
+            {
+                found.push(client);
+                if found.len() == BLOCKERS_MAX {
+                    break;
+                }
+            }
+        }
+        found
     }
 
     /// The inodes on which the ended one holds locks, in a fixed order.
@@ -162,6 +228,14 @@ impl FileLocks {
     pub fn is_held_by(&self, ended: Ended) -> bool {
         let mut all = self.held.values().flatten();
         all.any(|h| ended.owned(&h.owner))
+    }
+}
+
+/// The process that owns a lock.
+fn process(owner: &LockOwner) -> Option<ClientId> {
+    match owner {
+        LockOwner::Process { client, .. } => Some(*client),
+        LockOwner::Description { .. } => None,
     }
 }
 
@@ -234,11 +308,40 @@ mod tests {
         locks.set(InodeId(2), vec![lock(2, LockType::Write, 0, 0)]);
         let wanted = lock(1, LockType::Write, 0, 0);
         assert!(!locks.deadlock(InodeId(2), &wanted));
-        locks.wait(Waiter {
-            task: 1,
-            ino: InodeId(2),
-            range: wanted,
-        });
+        assert!(locks.wait(1, InodeId(2), wanted, 0));
         assert!(locks.deadlock(InodeId(1), &lock(2, LockType::Write, 0, 0)));
+    }
+
+    #[test]
+    fn a_wait_is_settled_until_somebody_else_is_in_its_way() {
+        let mut locks = FileLocks::default();
+        locks.set(InodeId(1), vec![lock(1, LockType::Write, 0, 0)]);
+        let wanted = lock(3, LockType::Write, 0, 0);
+        assert!(locks.wait(1, InodeId(1), wanted, 0));
+        locks.settle(1, 1);
+        assert!(!locks.wait(1, InodeId(1), wanted, 0));
+        assert_eq!(locks.waiter(1).and_then(|w| w.unsettled), None);
+        locks.set(InodeId(1), vec![lock(2, LockType::Write, 0, 0)]);
+        assert!(locks.wait(1, InodeId(1), wanted, 0));
+        locks.settle(1, 1);
+        assert_eq!(locks.waiter(1).and_then(|w| w.unsettled), Some(2));
+    }
+
+    #[test]
+    fn descriptions_wait_in_no_circle() {
+        let mut locks = FileLocks::default();
+        let description = LockRange {
+            owner: LockOwner::Description {
+                session: SessionId(1),
+                open: sealfs_protocol::OpenId(1),
+            },
+            ..lock(2, LockType::Write, 0, 0)
+        };
+        locks.set(InodeId(1), vec![lock(1, LockType::Write, 0, 0)]);
+        locks.set(InodeId(2), vec![description]);
+        assert!(!locks.wait(1, InodeId(2), lock(1, LockType::Write, 0, 0), 0));
+        assert!(!locks.wait(2, InodeId(1), description, 0));
+        assert!(!locks.deadlock(InodeId(1), &description));
+        assert_eq!(locks.waits().count(), 1);
     }
 }

@@ -179,10 +179,7 @@ impl<W: World> Core<W> {
             let mut waiting: Vec<_> = waiting.map(|(id, _)| *id).collect();
             waiting.sort_unstable();
             for id in waiting {
-                if let Some(task) = self.tasks.get_mut(&id) {
-                    task.held = Some(Self::errno_answer(Errno::EINTR));
-                    self.ready.push_back(id);
-                }
+                self.end_lock_wait(id, Errno::EINTR);
             }
         }
         for ino in self.file_locks.inodes_of(who) {

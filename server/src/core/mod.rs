@@ -12,6 +12,7 @@ mod changes;
 mod cluster;
 mod commit;
 mod control;
+mod deadlock;
 pub mod event;
 pub mod flock;
 mod frames;
@@ -81,6 +82,8 @@ pub struct Counters {
     pub replayed: u64,
     pub transactions: u64,
     pub died: u64,
+    /// Times that other shards were asked for circles of lock waits.
+    pub lock_searches: u64,
 }
 
 pub struct Core<W: World> {
@@ -125,6 +128,9 @@ pub struct Core<W: World> {
     /// Those of them that are over: late copies of their requests lock and apply nothing.
     pub(crate) settled: Remembered<TxnId>,
     pub(crate) next_txn: u64,
+
+    /// Circles of processes that wait for record locks of several shards.
+    pub(crate) search: deadlock::Search,
 
     /// Inodes without names.
     pub(crate) orphans: BTreeSet<InodeId>,
@@ -180,6 +186,7 @@ impl<W: World> Core<W> {
             participants: BTreeMap::new(),
             settled: Remembered::default(),
             next_txn: 0,
+            search: deadlock::Search::default(),
             orphans: BTreeSet::new(),
             grace_until_ns: None,
             wipe: None,
@@ -241,7 +248,8 @@ impl<W: World> Core<W> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let wipe = self.kept_house_ns + tick::HOUSEKEEPING_NS;
         let wipe = self.wipe.is_some().then_some(wipe);
-        timer.into_iter().chain(wipe).min()
+        let search = self.search.due_ns();
+        timer.into_iter().chain(wipe).chain(search).min()
     }
 
     pub fn usage(&self) -> Usage {

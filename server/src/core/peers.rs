@@ -38,6 +38,10 @@ pub(crate) enum Purpose {
     Recall(VolumeId),
     /// Whether a session lives, asked of its home.
     Attend(SessionId),
+    /// Waits for record locks, for the search that is under way.
+    LockWaits,
+    /// The end of a wait that closes a circle.
+    BreakLockWait,
     Push,
 }
 
@@ -157,6 +161,8 @@ impl<W: World> Core<W> {
             Purpose::Allow(id) => self.on_allowed(id, &what, &reply),
             Purpose::Recall(volume) => self.on_recalled(volume, what.shard, &reply),
             Purpose::Attend(session) => self.on_attended(session, &reply),
+            Purpose::LockWaits => self.on_lock_waits(reply),
+            Purpose::BreakLockWait => self.search_again(),
             Purpose::Push => {}
         }
     }

@@ -234,7 +234,7 @@ impl<W: World> Core<W> {
         if let Some(txn) = task.txn.take() {
             self.release_keys(txn);
         }
-        if let Waiting::FileLock(_) = task.waiting {
+        if task.parked {
             self.file_locks.leave(task.id);
         }
         task.memo.clear();

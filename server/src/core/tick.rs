@@ -23,6 +23,7 @@ impl<W: World> Core<W> {
             self.timers.remove(&(at, id));
             self.ready.push_back(id);
         }
+        self.search_if_due();
         if now.saturating_sub(self.kept_house_ns) >= HOUSEKEEPING_NS {
             self.kept_house_ns = now;
             self.keep_house();
@@ -36,6 +37,7 @@ impl<W: World> Core<W> {
             self.repeat_overdue();
             self.give_up_pushes();
             self.give_up_recalls();
+            self.give_up_lock_questions();
         }
         if !self.tasks.is_empty() {
             self.end_overdue();
