@@ -182,6 +182,9 @@ pub enum PeerReply {
     Values {
         values: Vec<Option<Vec<u8>>>,
         allocated: Vec<InodeId>,
+        /// Inodes here that the dentries among the values name, locked and read as well where nobody
+        /// was in the way: with a dentry its inode is what is asked for next.
+        named: Vec<(Key, Vec<u8>)>,
     },
     /// The transaction is younger than one in its way: undo and try again with the same age.
     Die,

@@ -5,12 +5,12 @@
 //! everything else may live anywhere.
 
 use super::create::check_create;
-use super::directory::Dir;
+use super::directory::{self, Dir};
 use super::lookup::{self, Last, Parent};
 use super::permission::{self, W};
 use super::unlink::{check_delete, check_empty, drop_directory, drop_link};
 use crate::core::{OpResult, View, World};
-use crate::meta::db::{Db, key};
+use crate::meta::db::{Db, Key, key};
 use crate::records::{DentryRecord, InodeRecord, RENAME_LOCK_PART};
 use sealfs_protocol::attr::S_IFDIR;
 use sealfs_protocol::message::{At, OpReply};
@@ -71,17 +71,37 @@ pub fn rename<V: World>(v: &mut View<V>, from: &At, to: &At, flags: u32) -> OpRe
     Ok(OpReply::Done)
 }
 
-/// Asks for everything of the new parent's shard at once.
+/// Asks for all that is needed of other shards at once, as far as what is here tells; the inode that
+/// a name leads to comes along with the name.
 fn prefetch<V: World>(v: &mut View<V>, from: &At, to: &At) -> OpResult<()> {
-    let mut keys = Vec::with_capacity(4);
+    let mut keys = Vec::with_capacity(6);
     for at in [from, to] {
         let partition = at.base.partition();
         keys.push((Db::Ino, key::ino(partition, at.base)));
-        if let (Last::Name(name), _) = lookup::single(at)? {
-            keys.push((Db::Dent, key::dent(partition, at.base, name)));
+        let (Last::Name(name), _) = lookup::single(at)? else {
+            continue;
+        };
+        keys.push((Db::Dent, key::dent(partition, at.base, name)));
+        if !v.is_mine(partition) {
+            continue;
+        }
+        let Some(found) = directory::dentry(v, partition, at.base, name)? else {
+            continue;
+        };
+        keys.push((Db::Ino, key::ino(found.ino.partition(), found.ino)));
+        if found.kind == S_IFDIR && from.base != to.base {
+            let root = v.cluster.root(v.caller.volume);
+            keys.push(rename_lock(root));
+            keys.push((Db::Ino, key::ino(root.partition(), root)));
         }
     }
     v.prefetch(&keys)
+}
+
+/// What moves of directories of a volume exclude each other by.
+fn rename_lock(root: InodeId) -> (Db, Key) {
+    let lock = key::part(root.partition(), root, RENAME_LOCK_PART);
+    (Db::Part, lock)
 }
 
 fn parse<'p, V: World>(
@@ -161,8 +181,8 @@ fn check_circles<V: World>(
     let moves_new = call.exchange && new_dir.is_some();
     if old.is_dir() || moves_new {
         let root = v.cluster.root(call.from.dir.record.volume);
-        let lock = key::part(root.partition(), root, RENAME_LOCK_PART);
-        v.lock(Db::Part, lock)?;
+        let (db, lock) = rename_lock(root);
+        v.lock(db, lock)?;
     }
     if old.is_dir() && is_above(v, old.dentry.ino, call.to.dir.ino)? {
         return Err(Errno::EINVAL.into());

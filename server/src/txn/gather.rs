@@ -145,9 +145,20 @@ impl<W: World> Core<W> {
             return;
         };
         match (request, reply) {
-            (PeerRequest::Read { keys, .. }, PeerReply::Values { values, allocated })
-                if keys.len() == values.len() =>
-            {
+            (
+                PeerRequest::Read { keys, .. },
+                PeerReply::Values {
+                    values,
+                    allocated,
+                    named,
+                },
+            ) if keys.len() == values.len() => {
+                for (key, value) in named {
+                    if let Ok(db) = Db::try_from(key.db) {
+                        task.memo
+                            .add_value(db, Key::from_slice(&key.key), Some(value));
+                    }
+                }
                 for (key, value) in keys.into_iter().zip(values) {
                     if let Ok(db) = Db::try_from(key.db) {
                         task.memo.add_value(db, Key::from_slice(&key.key), value);

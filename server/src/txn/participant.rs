@@ -7,7 +7,7 @@ use crate::core::quota::{Allowance, Over};
 use crate::core::task::{Answer, Ended, Task, Waiting, Work};
 use crate::core::{Core, Fault, Value, World, Write};
 use crate::meta::db::{Db, Key, key};
-use crate::records::{Record, TxnRecord, partition_of_key};
+use crate::records::{DentryRecord, Record, TxnRecord, entry_of_position, partition_of_key};
 use sealfs_protocol::peer::{Effect, Key as WireKey, PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, InodeId, PartitionId, ShardId, TxnId};
 
@@ -168,12 +168,13 @@ impl<W: World> Core<W> {
                 }
             }
         }
-        self.read_locked(task, &names, allocate)
+        self.read_locked(task, (txn, age), &names, allocate)
     }
 
     fn read_locked(
         &mut self,
         task: &mut Task,
+        txn: (TxnId, u64),
         names: &[(Db, Key)],
         allocate: &[PartitionId],
     ) -> Attempt {
@@ -196,7 +197,42 @@ impl<W: World> Core<W> {
                 }
             }
         }
-        Attempt::Done(Answer::Peer(PeerReply::Values { values, allocated }))
+        let mut named = Vec::new();
+        for ((db, key), value) in names.iter().zip(&values) {
+            named.extend(self.inode_named(txn, *db, key, value.as_deref()));
+        }
+        Attempt::Done(Answer::Peer(PeerReply::Values {
+            values,
+            allocated,
+            named,
+        }))
+    }
+
+    /// Locks and reads the inode that a dentry names, if it is here and that can be done at once.
+    fn inode_named(
+        &mut self,
+        (txn, age): (TxnId, u64),
+        db: Db,
+        key: &Key,
+        value: Option<&[u8]>,
+    ) -> Option<(WireKey, Vec<u8>)> {
+        if db != Db::Dent || entry_of_position(key).is_some() {
+            return None;
+        }
+        let ino = DentryRecord::decode(value?).ok()?.ino;
+        if !self.cluster.is_mine(ino.partition()) {
+            return None;
+        }
+        let key = key::ino(ino.partition(), ino);
+        if self.locks.claim(txn, age, Db::Ino, &key) != Claim::Granted {
+            return None;
+        }
+        let record = self.meta.get(Db::Ino, &key).ok()??.to_vec();
+        let key = WireKey {
+            db: Db::Ino as u8,
+            key: key.to_vec(),
+        };
+        Some((key, record))
     }
 
     fn prepare_here(

@@ -8,6 +8,7 @@ use sealfs_testkit::{Client, Cluster, Outcome, Settings};
 
 mod data;
 mod names;
+mod trips;
 
 const O_RDWR: u32 = 2;
 const O_CREAT: u32 = 0o100;
