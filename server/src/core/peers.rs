@@ -113,6 +113,7 @@ impl<W: World> Core<W> {
 
     pub(super) fn on_peer_up(&mut self, shard: ShardId) {
         self.repeat(|what| what.shard == shard);
+        self.doubt_coordinator(shard);
     }
 
     pub(super) fn repeat_overdue(&mut self) {

@@ -133,6 +133,7 @@ impl<W: World> Core<W> {
             return match early {
                 Early::Answer(reply) => Some(Answer::Op(reply)),
                 Early::WaitForRing => {
+                    self.release_shared(task);
                     task.waiting = Waiting::Ring;
                     self.ring_waits.push(task.id);
                     self.actions.push(super::Action::FetchState);
@@ -229,11 +230,10 @@ impl<W: World> Core<W> {
         }
     }
 
-    /// The current operation is over: what it has learned and locked goes.
+    /// The current operation is over: what it has learned and locked goes, here and elsewhere. A
+    /// refusal may have ended it between its steps (a newer rename version came).
     fn end_operation(&mut self, task: &mut Task) {
-        if let Some(txn) = task.txn.take() {
-            self.release_keys(txn);
-        }
+        self.release_shared(task);
         if task.parked {
             self.file_locks.leave(task.id);
         }

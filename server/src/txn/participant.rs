@@ -352,6 +352,17 @@ impl<W: World> Core<W> {
         true
     }
 
+    /// A connection to this shard was lost, perhaps with all that it did: what became of its
+    /// transactions is asked now, since others wait for the keys that they hold here.
+    pub(crate) fn doubt_coordinator(&mut self, shard: ShardId) {
+        for known in self.participants.values_mut() {
+            if known.coordinator == shard {
+                known.heard_ns = 0;
+            }
+        }
+        self.ask_outcomes();
+    }
+
     /// Coordinators that have been silent are asked, and tasks that still wait for keys on behalf
     /// of a transaction that is over find it gone.
     pub(crate) fn ask_outcomes(&mut self) {
