@@ -137,6 +137,19 @@ pub struct LockRange {
 /// execute is needed in place of that to read, and nobody opens it for writing meanwhile.
 pub const O_EXEC: u32 = 0o40;
 
+/// Bytes of one chunk that [`Op::Copy`] takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
+pub struct Source {
+    pub ino: InodeId,
+    /// Where the chunk lives.
+    pub partition: PartitionId,
+    pub chunk: u64,
+    pub offset_bytes: u32,
+    pub generation: TruncateGeneration,
+    /// In chunk 0, the access time moves by relatime.
+    pub atime: bool,
+}
+
 /// One operation. `at` of the path operations follows a final symbolic link only where said.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub enum Op {
@@ -270,6 +283,18 @@ pub enum Op {
         len_bytes: u32,
         generation: TruncateGeneration,
         open: OpenId,
+    },
+    /// copy_file_range(2): as `Write`, but the bytes are those of another chunk, which the server
+    /// reads or asks the chunk's owner for. What the chunk does not have is zeros: the caller knows
+    /// that the source is that long under its generation. → `Written`
+    Copy {
+        ino: InodeId,
+        chunk: u64,
+        offset_bytes: u32,
+        len_bytes: u32,
+        generation: TruncateGeneration,
+        open: OpenId,
+        source: Source,
     },
     /// O_APPEND: the inode's owner places the payload at the end of the file. → `Written`
     Append {

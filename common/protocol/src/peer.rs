@@ -7,6 +7,7 @@
 
 use crate::attr::{Layout, Time};
 use crate::ids::*;
+use crate::message::Source;
 use crate::usage::{Charge, Totals};
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -81,6 +82,12 @@ pub enum PeerRequest {
         chunk: u64,
         offset_bytes: u32,
         generation: TruncateGeneration,
+    },
+    /// Bytes of a chunk, for a copy into one of the sender's. → `Span`
+    ReadSpan {
+        volume: VolumeId,
+        source: Source,
+        len_bytes: u32,
     },
     /// Space used by the chunks in the partition of one layout slot.
     UsedBlocks { ino: InodeId, slot: u8 },
@@ -175,6 +182,14 @@ impl PeerRequest {
             _ => None,
         }
     }
+
+    /// The volume whose durability the answer has to keep to: that of what is changed or told.
+    pub fn volume(&self) -> Option<VolumeId> {
+        match self {
+            PeerRequest::ReadSpan { volume, .. } => Some(*volume),
+            other => other.writes_to(),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
@@ -205,6 +220,9 @@ pub enum PeerReply {
     Written {
         incarnation: Incarnation,
     },
+    /// What the chunk has of the span is the frame's payload: nothing if that is a hole, and less
+    /// than asked if the chunk ends in it.
+    Span,
     Used {
         blocks_512: u64,
     },

@@ -543,6 +543,7 @@ fn partition_of(op: &Op) -> PartitionId {
         Op::ReadDir { dir, .. } | Op::GetPath { dir } => dir.partition(),
         Op::Read { ino, .. }
         | Op::Write { ino, .. }
+        | Op::Copy { ino, .. }
         | Op::Append { ino, .. }
         | Op::Publish { ino, .. }
         | Op::Allocate { ino, .. }

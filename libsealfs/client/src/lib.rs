@@ -20,6 +20,7 @@ mod client;
 mod cluster;
 mod config;
 mod connect;
+mod copy;
 mod credentials;
 mod descriptors;
 mod dir;

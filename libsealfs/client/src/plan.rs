@@ -6,11 +6,12 @@
 use crate::config::FileRef;
 use crate::files::FileInfo;
 use crate::read::partition_of;
+use sealfs_protocol::attr::Layout;
 use sealfs_protocol::layout::Span;
 use sealfs_protocol::limits::IO_MAX_BYTES;
-use sealfs_protocol::message::Op;
+use sealfs_protocol::message::{Op, Source};
 use sealfs_protocol::ring::Ring;
-use sealfs_protocol::{Errno, PartitionId};
+use sealfs_protocol::{Errno, PartitionId, TruncateGeneration};
 use sealfs_transport::memory::{IoVec, slice};
 
 /// A span of a write, and what became of it.
@@ -26,17 +27,53 @@ pub(crate) struct Piece {
 pub(crate) enum Fate {
     Open,
     Landed,
+    /// The source of a copy has become shorter: it does not reach here.
+    Beyond,
     Failed(Errno),
 }
 
-/// What is written in one go: `len` bytes of the caller's memory from `from` on, at `offset`.
+/// What is written in one go: `len` bytes of `content` at `offset`.
 #[derive(Clone, Copy)]
 pub(crate) struct Window<'a> {
     pub file: FileRef,
     pub offset: u64,
-    pub sources: &'a [IoVec<'a>],
-    pub from: usize,
+    pub content: Content<'a>,
     pub len: usize,
+}
+
+/// Where the bytes of a window are.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    /// In the caller's memory, from a byte of these on.
+    Memory(&'a [IoVec<'a>], usize),
+    /// In another file, or elsewhere in this one.
+    File(Copied),
+}
+
+/// Bytes of a file from `offset` on, to be copied from server to server.
+#[derive(Clone, Copy)]
+pub(crate) struct Copied {
+    pub file: FileRef,
+    pub layout: Layout,
+    pub generation: TruncateGeneration,
+    pub offset: u64,
+    pub atime: bool,
+}
+
+impl Copied {
+    /// The bytes that one operation takes, which lie in one chunk.
+    fn source(&self, at: usize, partitions: u16) -> Source {
+        let offset = self.offset + at as u64;
+        let chunk = self.layout.chunk_of(offset);
+        Source {
+            ino: self.file.ino,
+            partition: self.layout.partition_of(self.file.ino, chunk, partitions),
+            chunk,
+            offset_bytes: (offset % self.layout.chunk_size_bytes()) as u32,
+            generation: self.generation,
+            atime: self.atime,
+        }
+    }
 }
 
 /// Publications that go along with the data.
@@ -72,24 +109,44 @@ impl<'a> Batch<'a> {
         self.roles.push(None);
     }
 
-    fn add_write(&mut self, window: Window<'a>, info: FileInfo, index: usize, piece: &Piece) {
-        let op = Op::Write {
-            ino: window.file.ino,
-            chunk: piece.span.chunk,
-            offset_bytes: piece.span.offset_bytes,
-            len_bytes: piece.span.len_bytes,
-            generation: info.generation,
-            open: window.file.open,
+    fn add_write(
+        &mut self,
+        window: Window<'a>,
+        info: FileInfo,
+        (index, piece): (usize, &Piece),
+        partitions: u16,
+    ) {
+        let (ino, open, generation) = (window.file.ino, window.file.open, info.generation);
+        let Span {
+            chunk,
+            offset_bytes,
+            len_bytes,
+        } = piece.span;
+        let op = match window.content {
+            Content::Memory(sources, from) => {
+                let len = len_bytes as usize;
+                slice(sources, from + piece.at, len, &mut self.payload);
+                Op::Write {
+                    ino,
+                    chunk,
+                    offset_bytes,
+                    len_bytes,
+                    generation,
+                    open,
+                }
+            }
+            Content::File(copied) => Op::Copy {
+                ino,
+                chunk,
+                offset_bytes,
+                len_bytes,
+                generation,
+                open,
+                source: copied.source(piece.at, partitions),
+            },
         };
         self.ops.push((piece.partition, op));
         self.roles.push(Some(index));
-        let len = piece.span.len_bytes as usize;
-        slice(
-            window.sources,
-            window.from + piece.at,
-            len,
-            &mut self.payload,
-        );
     }
 }
 
@@ -110,6 +167,7 @@ pub(crate) fn batches<'a>(
     info: FileInfo,
     pieces: &[Piece],
     extra: Extra,
+    partitions: u16,
 ) -> Vec<Batch<'a>> {
     let mut list: Vec<(PartitionId, Batch<'a>)> = Vec::with_capacity(pieces.len() + 1);
     let open = pieces.iter().enumerate();
@@ -123,7 +181,8 @@ pub(crate) fn batches<'a>(
             list.push((piece.partition, batch));
             list.len() - 1
         });
-        list[at].1.add_write(window, info, index, piece);
+        let which = (index, piece);
+        list[at].1.add_write(window, info, which, partitions);
     }
     if let Some(size) = extra.publish {
         // One request to a partition at a time: a repeated one must not meet a later sequence.
@@ -138,16 +197,18 @@ pub(crate) fn batches<'a>(
     list.into_iter().map(|(_, batch)| batch).collect()
 }
 
-/// Cuts a window into pieces of one chunk each, none longer than one operation may be.
+/// Cuts a window into pieces of one chunk each (of a copy: one of either file), none longer than
+/// one operation may be.
 pub(crate) fn cut(window: Window<'_>, info: FileInfo, ring: &Ring) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(2);
     let mut at = 0;
     for span in info.layout.split(window.offset, window.len as u64) {
-        for from in (0..span.len_bytes).step_by(IO_MAX_BYTES as usize) {
+        let mut from = 0;
+        while from < span.len_bytes {
             let part = Span {
                 chunk: span.chunk,
                 offset_bytes: span.offset_bytes + from,
-                len_bytes: (span.len_bytes - from).min(IO_MAX_BYTES),
+                len_bytes: (span.len_bytes - from).min(longest(window, at)),
             };
             pieces.push(Piece {
                 partition: partition_of(window.file, info, part, ring.partitions()),
@@ -155,10 +216,36 @@ pub(crate) fn cut(window: Window<'_>, info: FileInfo, ring: &Ring) -> Vec<Piece>
                 at,
                 fate: Fate::Open,
             });
+            from += part.len_bytes;
             at += part.len_bytes as usize;
         }
     }
     pieces
+}
+
+/// The most that one operation takes from byte `at` of a window on.
+fn longest(window: Window<'_>, at: usize) -> u32 {
+    let Content::File(copied) = window.content else {
+        return IO_MAX_BYTES;
+    };
+    let size = copied.layout.chunk_size_bytes();
+    let left = size - (copied.offset + at as u64) % size;
+    left.min(u64::from(IO_MAX_BYTES)) as u32
+}
+
+/// A copy's source ends `reach` bytes from the window's start: what is still to be copied is cut.
+pub(crate) fn shorten(pieces: &mut [Piece], reach: u64) {
+    for piece in pieces.iter_mut().filter(|p| p.fate == Fate::Open) {
+        let left = reach.saturating_sub(piece.at as u64);
+        if left == 0 {
+            piece.fate = Fate::Beyond;
+        } else {
+            piece.span.len_bytes = piece
+                .span
+                .len_bytes
+                .min(left.min(u64::from(u32::MAX)) as u32);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -192,13 +279,12 @@ mod tests {
         let window = Window {
             file: FILE,
             offset: 30_000,
-            sources: &sources,
-            from: 100,
+            content: Content::Memory(&sources, 100),
             len: 500_000,
         };
         let ring = Ring::empty(ClusterId(1), 4096);
         let pieces = cut(window, info(), &ring);
-        let list = batches(window, info(), &pieces, Extra::default());
+        let list = batches(window, info(), &pieces, Extra::default(), 4096);
         assert!(list.len() <= 5, "four layout slots and chunk 0");
         let written: usize = list.iter().map(|b| total(&b.payload)).sum();
         assert_eq!(written, 500_000);
@@ -217,8 +303,7 @@ mod tests {
         let window = Window {
             file: FILE,
             offset: 0,
-            sources: &sources,
-            from: 0,
+            content: Content::Memory(&sources, 0),
             len: 100_000,
         };
         let extra = Extra {
@@ -227,8 +312,75 @@ mod tests {
             together: true,
         };
         let pieces = cut(window, info(), &Ring::empty(ClusterId(1), 4096));
-        let list = batches(window, info(), &pieces, extra);
+        let list = batches(window, info(), &pieces, extra, 4096);
         assert_eq!(list.len(), 1);
         assert_eq!(list[0].roles, [None, Some(0), Some(1), None]);
+    }
+
+    /// A copy between files of different chunk sizes.
+    fn copied(offset: u64) -> Window<'static> {
+        let layout = Layout {
+            chunk_size_log2: 17,
+            width: 3,
+        };
+        let copied = Copied {
+            file: FileRef {
+                ino: InodeId(2 << 48 | 9),
+                open: OpenId(2),
+            },
+            layout,
+            generation: TruncateGeneration(4),
+            offset,
+            atime: true,
+        };
+        Window {
+            file: FILE,
+            offset: 30_000,
+            content: Content::File(copied),
+            len: 300_000,
+        }
+    }
+
+    #[test]
+    fn each_piece_of_a_copy_lies_in_one_chunk_of_either_file() {
+        let window = copied(100_001);
+        let pieces = cut(window, info(), &Ring::empty(ClusterId(1), 4096));
+        let list = batches(window, info(), &pieces, Extra::default(), 4096);
+        let mut covered: Vec<(u64, u64)> = Vec::new();
+        for (_, op) in list.iter().flat_map(|batch| &batch.ops) {
+            let Op::Copy {
+                chunk,
+                offset_bytes,
+                len_bytes,
+                source,
+                ..
+            } = op
+            else {
+                panic!("not a copy: {op:?}");
+            };
+            assert!(offset_bytes + len_bytes <= 1 << 16);
+            assert!(source.offset_bytes + len_bytes <= 1 << 17);
+            let to = chunk * (1 << 16) + u64::from(*offset_bytes);
+            let from = source.chunk * (1 << 17) + u64::from(source.offset_bytes);
+            assert_eq!(to - 30_000, from - 100_001);
+            covered.push((to, to + u64::from(*len_bytes)));
+        }
+        covered.sort_unstable();
+        assert_eq!((covered[0].0, covered.last().unwrap().1), (30_000, 330_000));
+        assert!(covered.windows(2).all(|pair| pair[0].1 == pair[1].0));
+    }
+
+    #[test]
+    fn what_a_source_lost_meanwhile_is_not_copied() {
+        let window = copied(0);
+        let mut pieces = cut(window, info(), &Ring::empty(ClusterId(1), 4096));
+        pieces[0].fate = Fate::Landed;
+        let whole = pieces[1].span.len_bytes as usize;
+        let reach = pieces[1].at as u64 + 10;
+        shorten(&mut pieces, reach);
+        assert!(whole > 10);
+        assert_eq!((pieces[1].span.len_bytes, pieces[1].fate), (10, Fate::Open));
+        assert_eq!(pieces[0].fate, Fate::Landed);
+        assert!(pieces[2..].iter().all(|p| p.fate == Fate::Beyond));
     }
 }

@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::config::FileRef;
 use crate::files::FileInfo;
 use crate::part::{Answer, Part};
-use crate::plan::{Extra, Fate, Piece, Window, batches, cut, publish_op};
+use crate::plan::{Content, Extra, Fate, Piece, Window, batches, cut, publish_op};
 use sealfs_protocol::Errno;
 use sealfs_protocol::limits::{FILE_SIZE_MAX_BYTES, IO_MAX_BYTES};
 use sealfs_protocol::message::{Op, OpReply, Refusal};
@@ -35,8 +35,7 @@ impl Client {
             let window = Window {
                 file,
                 offset: offset + done as u64,
-                sources,
-                from: done,
+                content: Content::Memory(sources, done),
                 len: (wanted - done).min(WINDOW_BYTES),
             };
             match self.write_window(window) {
@@ -53,7 +52,7 @@ impl Client {
         Ok(done)
     }
 
-    fn write_window(&self, window: Window<'_>) -> Result<usize, Errno> {
+    pub(crate) fn write_window(&self, mut window: Window<'_>) -> Result<usize, Errno> {
         let deadline = self.deadline();
         let mut info = self.file_info(window.file)?;
         let state = self.shared.cluster.state();
@@ -67,13 +66,17 @@ impl Client {
                 return Err(Errno::EIO);
             }
             info = self.file_info(window.file)?;
+            self.look_at_source(&mut window, &mut pieces)?;
+            if pieces.iter().all(|p| p.fate != Fate::Open) {
+                break;
+            }
         }
         let mut landed = 0;
         for piece in &pieces {
             match piece.fate {
                 Fate::Landed => landed += piece.span.len_bytes as usize,
                 Fate::Failed(errno) if landed == 0 => return Err(errno),
-                Fate::Failed(_) | Fate::Open => break,
+                Fate::Failed(_) | Fate::Beyond | Fate::Open => break,
             }
         }
         Ok(landed)
@@ -160,7 +163,8 @@ impl Client {
         pieces: &mut [Piece],
         extra: Extra,
     ) -> Result<Sent, Errno> {
-        let batches = batches(window, info, pieces, extra);
+        let partitions = self.shared.cluster.state().ring.partitions();
+        let batches = batches(window, info, pieces, extra, partitions);
         let slot = self.shared.slots.take();
         let mut roles = Vec::with_capacity(batches.len());
         let mut payloads = Vec::with_capacity(batches.len());

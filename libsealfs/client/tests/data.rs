@@ -8,7 +8,7 @@ mod sim;
 use proptest::prelude::*;
 use sealfs_client::{Client, FileRef, IoVec, IoVecMut};
 use sealfs_protocol::attr::{Attr, Layout, S_IFREG};
-use sealfs_protocol::message::{Entry, Op, OpReply, Refusal};
+use sealfs_protocol::message::{Entry, Op, OpReply, Refusal, Source};
 use sealfs_protocol::{Incarnation, InodeId, OpenId, PartitionId, Sequence, TruncateGeneration};
 use sim::{Act, Seen};
 use std::collections::HashMap;
@@ -146,6 +146,28 @@ impl Servers {
                 }
                 self.written(0)
             }
+            Op::Copy {
+                chunk,
+                offset_bytes,
+                len_bytes,
+                generation,
+                source,
+                ..
+            } => {
+                if stale(generation) || stale(source.generation) {
+                    return refused(None);
+                }
+                assert!(
+                    chunk == 0 || self.wide,
+                    "data beyond chunk 0 of a narrow file"
+                );
+                let bytes = self.stored(&source, len_bytes as usize);
+                self.put(chunk, offset_bytes as usize, &bytes);
+                if chunk == 0 {
+                    self.size = self.size.max(u64::from(offset_bytes + len_bytes));
+                }
+                self.written(0)
+            }
             Op::Publish {
                 size_at_least_bytes,
                 wide,
@@ -171,6 +193,16 @@ impl Servers {
             }
             ref other => panic!("{other:?}"),
         }
+    }
+
+    /// What a copy takes: what the chunk does not have is zeros.
+    fn stored(&self, source: &Source, len: usize) -> Vec<u8> {
+        let bytes = self.chunks.get(&source.chunk).map(Vec::as_slice);
+        let from = source.offset_bytes as usize;
+        let bytes = bytes.unwrap_or_default().get(from..).unwrap_or_default();
+        let mut found = bytes[..bytes.len().min(len)].to_vec();
+        found.resize(len, 0);
+        found
     }
 
     fn written(&self, offset: u64) -> OpReply {
@@ -204,6 +236,8 @@ enum Step {
     Append(usize),
     Read(usize, usize),
     Truncate(usize),
+    /// From, to, and how much.
+    Copy(usize, usize, usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -212,7 +246,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (offset.clone(), 1..3 * CHUNK).prop_map(|(o, l)| Step::Write(o, l)),
         1 => (1..2 * CHUNK).prop_map(Step::Append),
         4 => (offset.clone(), 1..6 * CHUNK).prop_map(|(o, l)| Step::Read(o, l)),
-        1 => offset.prop_map(Step::Truncate),
+        1 => offset.clone().prop_map(Step::Truncate),
+        2 => (offset.clone(), offset, 1..3 * CHUNK).prop_map(|(f, t, l)| Step::Copy(f, t, l)),
     ]
 }
 
@@ -249,6 +284,19 @@ fn check(client: &Client, steps: &[Step]) {
             Step::Truncate(size) => {
                 client.truncate(FILE, size as u64).unwrap();
                 model.resize(size, 0);
+            }
+            Step::Copy(from, to, len) => {
+                let bytes = model.get(from..).unwrap_or_default();
+                let bytes = bytes[..bytes.len().min(len)].to_vec();
+                if from.abs_diff(to) < bytes.len() {
+                    continue;
+                }
+                let copied = client.copy((FILE, from as u64), (FILE, to as u64), len as u64, true);
+                assert_eq!(copied, Ok(bytes.len() as u64), "step {i}: {step:?}");
+                if !bytes.is_empty() {
+                    model.resize(model.len().max(to + bytes.len()), 0);
+                    model[to..to + bytes.len()].copy_from_slice(&bytes);
+                }
             }
         }
     }

@@ -1,8 +1,9 @@
 //! sendfile(2), splice(2), tee(2), copy_file_range(2) with an end of ours: done here, by reading and
-//! writing.
+//! writing; between two files of the volume by the servers, which send the bytes to each other.
 //!
 //! What must stay true: offsets move by what arrived at the other end; a native end that would
-//! block does so with the program's signal mask.
+//! block does so with the program's signal mask; what mappings of this node hold of the source is
+//! with the servers before they copy.
 //!
 //! # Safety
 //! Native reads and writes get a buffer of ours that outlives them.
@@ -11,9 +12,11 @@ use super::Ctx;
 use super::file::{Position, Written};
 use super::rw::offset_at;
 use super::user::{self, Spans};
+use super::{map, write_limit};
 use crate::fds::{self, Fd, Open};
 use crate::kernel;
 use crate::patch::call::Call;
+use crate::process;
 use crate::route::{Answer, Bypass, theirs, value};
 use sealfs_protocol::Errno;
 
@@ -126,6 +129,107 @@ fn transfer(
     Ok(moved)
 }
 
+/// Most bytes that one call copies between two files: the kernel's `MAX_RW_COUNT`.
+const COPY_MAX_BYTES: u64 = 0x7fff_f000;
+
+/// Has the servers copy from one file of the volume to another, or elsewhere in it. `None`: the
+/// bytes have to pass here.
+fn copy_on_servers(
+    (from, from_at): (&Open, u64),
+    (to, to_at): (&Open, u64),
+    len: u64,
+) -> Result<Option<u64>, Errno> {
+    if map::memory_of(to)?.is_some() {
+        return Ok(None);
+    }
+    map::write_back(from)?;
+    let atime = from.flags() & libc::O_NOATIME == 0;
+    let source = (from.file(), from_at);
+    let count = process::client()?.copy(source, (to.file(), to_at), len, atime)?;
+    if count > 0 {
+        to.note_written();
+        let flags = to.flags();
+        if flags & libc::O_DSYNC != 0 {
+            to.sync(flags & libc::O_SYNC != libc::O_SYNC)?;
+        }
+    }
+    Ok(Some(count))
+}
+
+/// An offset of copy_file_range: where a range wraps around, that is said first.
+fn copied_at(ctx: &Ctx<'_>, arg: usize) -> Result<Option<u64>, Errno> {
+    let pointer = ctx.arg(arg);
+    if pointer == 0 {
+        return Ok(None);
+    }
+    let raw = user::read::<i64>(pointer)? as u64;
+    if raw.checked_add(ctx.arg(4) as u64).is_none() {
+        return Err(Errno::EOVERFLOW);
+    }
+    if raw > i64::MAX as u64 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Some(raw))
+}
+
+/// copy_file_range between two files of the volume, in the kernel's order of checks.
+fn copy_range(
+    (from, from_at): (&Open, Option<u64>),
+    (to, to_at): (&Open, Option<u64>),
+    len: usize,
+) -> Result<usize, Errno> {
+    if !from.can_read() || !to.can_write() || to.flags() & libc::O_APPEND != 0 {
+        return Err(Errno::EBADF);
+    }
+    from.usable()?;
+    to.usable()?;
+    let start = |open: &Open, at: Option<u64>| at.unwrap_or_else(|| open.slot.peek_offset());
+    let (source, target) = (start(from, from_at), start(to, to_at));
+    let overflows = |at: u64| at.checked_add(len as u64).is_none();
+    if overflows(source) || overflows(target) {
+        return Err(Errno::EOVERFLOW);
+    }
+    let client = process::client()?;
+    let left = client.available(from.file(), source, len as u64)?;
+    let left = left.min(write_limit::left_at(target)?);
+    if from.ino() == to.ino() && target + left > source && target < source + left {
+        return Err(Errno::EINVAL);
+    }
+    if left == 0 {
+        return Ok(0);
+    }
+    move_range((from, source, from_at), (to, target, to_at), left)
+}
+
+/// Copies, and moves the descriptions whose offsets were meant. Each end: where it begins, and the
+/// offset that the program passed.
+fn move_range(
+    (from, source, from_at): (&Open, u64, Option<u64>),
+    (to, target, to_at): (&Open, u64, Option<u64>),
+    len: u64,
+) -> Result<usize, Errno> {
+    let ends = ((from, source), (to, target));
+    let moved = match copy_on_servers(ends.0, ends.1, len.min(COPY_MAX_BYTES))? {
+        Some(moved) => moved,
+        None => pass(ends.0, ends.1, len)?,
+    };
+    if from_at.is_none() {
+        from.lock_offset()?.set(source + moved);
+    }
+    if to_at.is_none() {
+        to.lock_offset()?.set(target + moved);
+    }
+    Ok(moved as usize)
+}
+
+/// Moves a step of bytes through this process.
+fn pass((from, from_at): (&Open, u64), (to, to_at): (&Open, u64), len: u64) -> Result<u64, Errno> {
+    let mut bytes = vec![0u8; len.min(STEP_BYTES as u64) as usize];
+    let count = from.read(Position::At(from_at), &mut Spans::own(&mut bytes))?;
+    let mut spans = Spans::own(&mut bytes[..count]);
+    Ok(to.write(Position::At(to_at), &mut spans, Written::AsOpened)? as u64)
+}
+
 /// Writes back an offset that was passed by pointer.
 fn advance(pointer: usize, from: Option<u64>, by: usize) -> Result<(), Errno> {
     match from {
@@ -149,9 +253,36 @@ pub fn sendfile(ctx: &mut Ctx<'_>) -> Answer {
         return Err(Errno::EINVAL);
     }
     let offset = offset_at(ctx.arg(2))?;
-    let moved = transfer((&from, offset), (&to, None), ctx.arg(3))?;
+    let moved = match (&from, &to) {
+        (End::Ours(a), End::Ours(b)) if a.ino() != b.ino() && b.is_regular() => {
+            send_range((a, offset), b, ctx.arg(3))?
+        }
+        _ => transfer((&from, offset), (&to, None), ctx.arg(3))?,
+    };
     advance(ctx.arg(2), offset, moved)?;
     value(moved)
+}
+
+/// sendfile between two files of the volume, which differ.
+fn send_range(
+    (from, from_at): (&Open, Option<u64>),
+    to: &Open,
+    len: usize,
+) -> Result<usize, Errno> {
+    if !from.can_read() || !to.can_write() {
+        return Err(Errno::EBADF);
+    }
+    from.usable()?;
+    to.usable()?;
+    let source = from_at.unwrap_or_else(|| from.slot.peek_offset());
+    let target = to.slot.peek_offset();
+    let client = process::client()?;
+    let left = client.available(from.file(), source, len as u64)?;
+    if left == 0 {
+        return Ok(0);
+    }
+    let left = left.min(write_limit::left_at(target)?);
+    move_range((from, source, from_at), (to, target, None), left)
 }
 
 /// copy_file_range(from, offset, to, offset, bytes, flags)
@@ -163,25 +294,18 @@ pub fn copy_file_range(ctx: &mut Ctx<'_>) -> Answer {
     if ctx.arg(5) != 0 {
         return Err(Errno::EINVAL);
     }
-    for end in [&from, &to] {
-        match end.mode()? {
-            libc::S_IFREG => {}
-            libc::S_IFDIR => return Err(Errno::EISDIR),
-            _ => return Err(Errno::EINVAL),
-        }
+    let modes = [from.mode()?, to.mode()?];
+    if modes.contains(&libc::S_IFDIR) {
+        return Err(Errno::EISDIR);
     }
-    let (from_at, to_at) = (offset_at(ctx.arg(1))?, offset_at(ctx.arg(3))?);
-    if let (End::Ours(a), End::Ours(b)) = (&from, &to) {
-        if b.flags() & libc::O_APPEND != 0 {
-            return Err(Errno::EBADF);
-        }
-        let start = |open: &Open, at: Option<u64>| at.unwrap_or_else(|| open.slot.peek_offset());
-        let distance = start(a, from_at).abs_diff(start(b, to_at));
-        if a.ino() == b.ino() && distance < ctx.arg(4) as u64 {
-            return Err(Errno::EINVAL);
-        }
+    if modes != [libc::S_IFREG; 2] {
+        return Err(Errno::EINVAL);
     }
-    let moved = transfer((&from, from_at), (&to, to_at), ctx.arg(4))?;
+    let (from_at, to_at) = (copied_at(ctx, 1)?, copied_at(ctx, 3)?);
+    let moved = match (&from, &to) {
+        (End::Ours(a), End::Ours(b)) => copy_range((a, from_at), (b, to_at), ctx.arg(4))?,
+        _ => transfer((&from, from_at), (&to, to_at), ctx.arg(4))?,
+    };
     advance(ctx.arg(1), from_at, moved)?;
     advance(ctx.arg(3), to_at, moved)?;
     value(moved)

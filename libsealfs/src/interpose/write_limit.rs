@@ -30,12 +30,18 @@ pub fn is_set() -> bool {
 
 /// Cuts a write at `offset` to what the limit allows.
 pub fn apply(offset: u64, spans: &mut Spans) -> Result<(), Errno> {
+    let left = left_at(offset)?;
+    spans.cut(usize::try_from(left).unwrap_or(usize::MAX));
+    Ok(())
+}
+
+/// How many bytes may be written at `offset`.
+pub fn left_at(offset: u64) -> Result<u64, Errno> {
     let limit = limit().min(sealfs_protocol::limits::FILE_SIZE_MAX_BYTES);
     if offset >= limit {
         return Err(refuse());
     }
-    spans.cut(usize::try_from(limit - offset).unwrap_or(usize::MAX));
-    Ok(())
+    Ok(limit - offset)
 }
 
 /// Whether a file may be given this size.

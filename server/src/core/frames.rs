@@ -303,21 +303,21 @@ impl<W: World> Core<W> {
         self.versions.current(volume, self.now.mono_ns)
     }
 
-    pub(super) fn reply_peer(&mut self, caller: &Caller, request: &PeerRequest, reply: &PeerReply) {
+    /// Answers another shard; `out` goes along.
+    pub(super) fn reply_peer(
+        &mut self,
+        caller: &Caller,
+        request: &PeerRequest,
+        reply: &PeerReply,
+        out: Vec<u8>,
+    ) {
         if caller.conn == ConnId::default() {
             return;
         }
         let body = encoded(reply);
         let like = Header::new(Kind::PeerReply);
-        self.reply(
-            caller.conn,
-            caller.tag,
-            Kind::PeerReply,
-            like,
-            body,
-            Vec::new(),
-        );
-        if let Some(volume) = request.writes_to() {
+        self.reply(caller.conn, caller.tag, Kind::PeerReply, like, body, out);
+        if let Some(volume) = request.volume() {
             self.hold_for_flush(volume);
         }
         if let PeerRequest::RemoveChunks { .. } = request {

@@ -114,6 +114,8 @@ pub struct Core<W: World> {
     pub(crate) timers: BTreeSet<(u64, TaskId)>,
     pub(crate) room_waits: Vec<TaskId>,
     pub(crate) ring_waits: Vec<TaskId>,
+    /// Copies that wait until others have got the bytes they asked for.
+    pub(crate) span_waits: Vec<TaskId>,
     pub(crate) hellos: Vec<WaitingHello>,
     /// The last entry appended.
     pub(crate) last_index: LogIndex,
@@ -178,6 +180,7 @@ impl<W: World> Core<W> {
             timers: BTreeSet::new(),
             room_waits: Vec::new(),
             ring_waits: Vec::new(),
+            span_waits: Vec::new(),
             hellos: Vec::new(),
             last_index: LogIndex(0),
             outstanding: BTreeMap::new(),
@@ -218,8 +221,8 @@ impl<W: World> Core<W> {
                 from,
                 header,
                 body,
-                payload: _,
-            } => self.on_peer_reply(from, header.tag, body),
+                payload,
+            } => self.on_peer_reply(from, header.tag, body, payload),
             Event::PeerUp(shard) => self.on_peer_up(shard),
             Event::Disconnected(conn) => self.disconnected(conn),
             Event::State(state) => self.on_state(state),

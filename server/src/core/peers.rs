@@ -15,6 +15,9 @@ use sealfs_protocol::limits::CALL_DEADLINE_MS;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::{SessionId, ShardId, TxnId, VolumeId};
 
+/// Spans that a shard has asked others for at once: with `IO_MAX_BYTES`, what copies hold in memory
+/// and what they put before other messages on the way.
+const SPANS_MAX: usize = 16;
 /// After this long without an answer a request is sent again, in ns.
 const REPEAT_NS: u64 = 3_000_000_000;
 
@@ -122,7 +125,14 @@ impl<W: World> Core<W> {
         self.repeat(|what| overdue(what) && what.request.writes_to().is_none());
     }
 
-    pub(super) fn on_peer_reply(&mut self, from: ShardId, tag: u64, body: &[u8]) {
+    /// Whether more bytes may be asked for.
+    pub(crate) fn may_ask_span(&self) -> bool {
+        let spans = self.outstanding.values();
+        let spans = spans.filter(|o| matches!(o.request, PeerRequest::ReadSpan { .. }));
+        spans.count() < SPANS_MAX
+    }
+
+    pub(super) fn on_peer_reply(&mut self, from: ShardId, tag: u64, body: &[u8], payload: &[u8]) {
         let Ok(reply) = codec::decode::<PeerReply>(body) else {
             self.counters.malformed += 1;
             return log::warn!("shard {from} sent a reply that does not parse");
@@ -135,12 +145,12 @@ impl<W: World> Core<W> {
             return;
         }
         if let Some(what) = self.outstanding.remove(&tag) {
-            self.answered(what, reply);
+            self.answered(what, reply, payload);
         }
     }
 
     /// An answer, real or (for pushes whose lease ran out) inferred.
-    pub(super) fn answered(&mut self, what: Outstanding, reply: PeerReply) {
+    pub(super) fn answered(&mut self, what: Outstanding, reply: PeerReply, payload: &[u8]) {
         if let PeerReply::WrongEpoch { ring_version } = &reply
             && *ring_version > self.cluster.ring_version()
         {
@@ -148,8 +158,11 @@ impl<W: World> Core<W> {
         }
         match what.purpose {
             Purpose::Ask(id) => {
+                self.span_came(&what.request);
                 if let Some(task) = self.tasks.get_mut(&id) {
-                    task.memo.add_answer(what.shard, what.request, reply);
+                    let bytes = payload.to_vec();
+                    task.memo
+                        .add_answer(what.shard, what.request, (reply, bytes));
                     self.one_answer_less(id);
                 }
             }
@@ -168,6 +181,14 @@ impl<W: World> Core<W> {
         }
     }
 
+    /// Bytes that were asked for are here, or not wanted any more: others may ask.
+    fn span_came(&mut self, request: &PeerRequest) {
+        if let PeerRequest::ReadSpan { .. } = request {
+            let waiting = std::mem::take(&mut self.span_waits);
+            self.ready.extend(waiting);
+        }
+    }
+
     /// One of the answers that a task waits for has come; with the last one it runs again.
     pub(crate) fn one_answer_less(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else {
@@ -181,6 +202,8 @@ impl<W: World> Core<W> {
 
     /// Nobody waits for these answers any more.
     pub(crate) fn forget_questions(&mut self, id: TaskId) {
+        let waiting = std::mem::take(&mut self.span_waits);
+        self.ready.extend(waiting);
         self.outstanding.retain(|_, what| {
             !matches!(what.purpose,
                 Purpose::Ask(t)

@@ -100,10 +100,12 @@ impl<W: World> Core<W> {
         self.end_operation(task);
         match (&task.work, answer) {
             (Work::Peer(request), Answer::Peer(reply)) => {
-                self.reply_peer(&task.caller, request, &reply);
+                let out = std::mem::take(&mut task.out);
+                self.reply_peer(&task.caller, request, &reply, out);
             }
             (Work::Peer(request), Answer::Op(OpReply::Errno(errno))) => {
-                self.reply_peer(&task.caller, request, &PeerReply::Failed(errno));
+                let failed = PeerReply::Failed(errno);
+                self.reply_peer(&task.caller, request, &failed, Vec::new());
             }
             (Work::Job(job), Answer::Op(OpReply::Errno(errno))) => {
                 log::warn!("{job:?} failed ({errno}) and is tried again");
@@ -297,9 +299,14 @@ fn failed_before(task: &Task, op: &Op) -> Option<OpReply> {
         return None;
     };
     let earlier = request.ops.iter().zip(&task.replies);
-    let mut writes = earlier.filter(|(e, _)| matches!(e.op, Op::Write { .. } | Op::Publish { .. }));
+    let mut writes = earlier.filter(|(e, _)| is_part_of_write(&e.op));
     let failed = writes.find(|(_, r)| !matches!(r, OpReply::Written { .. }));
     failed.map(|(_, reply)| reply.clone())
+}
+
+/// What must have taken place before a size is published in the same request.
+fn is_part_of_write(op: &Op) -> bool {
+    matches!(op, Op::Write { .. } | Op::Copy { .. } | Op::Publish { .. })
 }
 
 /// An answer before the operation has run.

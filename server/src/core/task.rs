@@ -92,7 +92,8 @@ pub enum Need {
 pub struct Memo {
     values: HashMap<(Db, Key), Option<Vec<u8>>>,
     allocated: Vec<InodeId>,
-    answers: Vec<(ShardId, PeerRequest, PeerReply)>,
+    /// With the bytes that came along.
+    answers: Vec<(ShardId, PeerRequest, (PeerReply, Vec<u8>))>,
     pub stage: u64,
     /// It will take its time although no other shard holds locks for it: what it reads here is to
     /// be locked as well.
@@ -122,7 +123,7 @@ impl Memo {
         found.find(|i| i.partition() == partition).copied()
     }
 
-    pub fn answer(&self, shard: ShardId, request: &PeerRequest) -> Option<&PeerReply> {
+    pub fn answer(&self, shard: ShardId, request: &PeerRequest) -> Option<&(PeerReply, Vec<u8>)> {
         let mut found = self.answers.iter();
         let found = found.find(|(s, r, _)| *s == shard && r == request);
         found.map(|(_, _, answer)| answer)
@@ -136,7 +137,12 @@ impl Memo {
         self.allocated.push(ino);
     }
 
-    pub fn add_answer(&mut self, shard: ShardId, request: PeerRequest, answer: PeerReply) {
+    pub fn add_answer(
+        &mut self,
+        shard: ShardId,
+        request: PeerRequest,
+        answer: (PeerReply, Vec<u8>),
+    ) {
         self.answers.push((shard, request, answer));
     }
 

@@ -194,7 +194,7 @@ impl<W: World> Core<W> {
         let over: Vec<u64> = over.map(|(tag, _)| *tag).collect();
         for tag in over {
             if let Some(what) = self.outstanding.remove(&tag) {
-                self.answered(what, PeerReply::Acknowledged);
+                self.answered(what, PeerReply::Acknowledged, &[]);
             }
         }
     }

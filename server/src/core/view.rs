@@ -355,7 +355,7 @@ impl<W: World> View<'_, W> {
         for (shard, request, bytes) in questions {
             let shard = shard.ok_or(Errno::EIO)?;
             match self.memo.answer(shard, &request) {
-                Some(answer) => answers.push(answer.clone()),
+                Some((answer, _)) => answers.push(answer.clone()),
                 None => self.needs.push(Need::Answer(shard, request, bytes)),
             }
         }
@@ -364,6 +364,20 @@ impl<W: World> View<'_, W> {
         } else {
             Err(Halt::Need)
         }
+    }
+
+    /// Another shard's answer to one question, and the bytes that came along.
+    pub fn ask_bytes(
+        &mut self,
+        partition: PartitionId,
+        request: PeerRequest,
+    ) -> OpResult<(PeerReply, Vec<u8>)> {
+        let shard = self.cluster.owner(partition).ok_or(Errno::EIO)?;
+        if let Some(answer) = self.memo.answer(shard, &request) {
+            return Ok(answer.clone());
+        }
+        self.needs.push(Need::Answer(shard, request, 0..0));
+        Err(Halt::Need)
     }
 
     pub fn space(&self) -> crate::store::Space {

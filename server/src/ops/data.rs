@@ -31,7 +31,7 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    fn check(&self) -> OpResult<()> {
+    pub fn check(&self) -> OpResult<()> {
         let end = u64::from(self.offset) + u64::from(self.len);
         if self.len > IO_MAX_BYTES || end > u64::from(CHUNK_MAX_BYTES) {
             return Err(Errno::EINVAL.into());
@@ -140,6 +140,11 @@ pub fn write<V: World>(v: &mut View<V>, want: Bytes) -> OpResult<OpReply> {
     want.check()?;
     let payload = v.payload;
     let data = payload.get(..want.len as usize).ok_or(Errno::EINVAL)?;
+    store(v, want, data)
+}
+
+/// Puts bytes into a chunk, whichever it is.
+pub fn store<V: World>(v: &mut View<V>, want: Bytes, data: &[u8]) -> OpResult<OpReply> {
     if want.chunk > 0 {
         let volume = v.caller.volume;
         write_slot(v, want, volume, data)?;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::chunks::{self, Cut};
 use super::data::{self, Bytes};
 use super::unlink::drop_first_chunk;
-use super::{lock, split, truncate, version};
+use super::{copy, lock, split, truncate, version};
 use crate::core::{Job, OpResult, View, World};
 use crate::meta::db::{Db, Key, key, until};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
@@ -89,6 +89,7 @@ pub fn serve<V: World>(v: &mut View<V>, request: &PeerRequest) -> OpResult<PeerR
         | PeerRequest::RemoveChunks { ino, slot }
         | PeerRequest::UsedBlocks { ino, slot } => place(*ino, *slot),
         PeerRequest::WriteSpan { partition, .. } => *partition,
+        PeerRequest::ReadSpan { source, .. } => source.partition,
         PeerRequest::BumpRenameVersion { volume, .. } => v.cluster.root(*volume).partition(),
         _ => return Err(Errno::EPROTO.into()),
     };
@@ -100,7 +101,8 @@ pub fn serve<V: World>(v: &mut View<V>, request: &PeerRequest) -> OpResult<PeerR
     let volume = match request {
         PeerRequest::Truncate { volume, .. }
         | PeerRequest::Punch { volume, .. }
-        | PeerRequest::WriteSpan { volume, .. } => Some(*volume),
+        | PeerRequest::WriteSpan { volume, .. }
+        | PeerRequest::ReadSpan { volume, .. } => Some(*volume),
         _ => None,
     };
     if volume.is_some_and(|id| v.cluster.volume(id).is_none()) {
@@ -156,6 +158,11 @@ fn change<V: World>(
             volume,
             directories,
         } => return version::bump(v, *volume, directories),
+        PeerRequest::ReadSpan {
+            volume,
+            source,
+            len_bytes,
+        } => return copy::read_span(v, *volume, source, *len_bytes),
         _ => return write_span(v, request),
     };
     if more {

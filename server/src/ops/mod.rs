@@ -6,6 +6,7 @@
 mod append;
 mod attr;
 mod chunks;
+mod copy;
 mod create;
 mod data;
 mod dir;
@@ -109,6 +110,19 @@ fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
             v,
             bytes(*ino, *chunk, *offset_bytes, *len_bytes, *generation),
         ),
+        Op::Copy {
+            ino,
+            chunk,
+            offset_bytes,
+            len_bytes,
+            generation,
+            source,
+            ..
+        } => copy::copy(
+            v,
+            bytes(*ino, *chunk, *offset_bytes, *len_bytes, *generation),
+            source,
+        ),
         Op::Append { ino, len_bytes, .. } => append::append(v, *ino, *len_bytes),
         Op::Publish {
             ino,
@@ -204,6 +218,7 @@ pub fn is_mutation(op: &Op) -> bool {
             | Op::SetXattr { .. }
             | Op::RemoveXattr { .. }
             | Op::Write { .. }
+            | Op::Copy { .. }
             | Op::Append { .. }
             | Op::Publish { .. }
             | Op::Allocate { .. }

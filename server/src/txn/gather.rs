@@ -73,6 +73,13 @@ impl<W: World> Core<W> {
     /// Sends for what an operation needs from other shards.
     pub(crate) fn fetch(&mut self, task: &mut Task, needs: Vec<Need>, data: &[u8]) -> Attempt {
         let mut reads: BTreeMap<ShardId, (Vec<WireKey>, Vec<PartitionId>)> = BTreeMap::new();
+        let spans = |need: &Need| matches!(need, Need::Answer(_, PeerRequest::ReadSpan { .. }, _));
+        if needs.iter().any(spans) && !self.may_ask_span() {
+            task.pending = 0;
+            task.waiting = Waiting::Peers;
+            self.span_waits.push(task.id);
+            return Attempt::Parked;
+        }
         let mut asked = 0;
         let payload_at = task.payload_at;
         for need in needs {
