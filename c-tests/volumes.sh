@@ -161,6 +161,38 @@ quota-by-dd-and-rm() {
     full e
     [ "$(fact vt-quota quota_bytes)" = 31457280 ]
 }
+a-write-that-fits-in-part-is-short() {
+    "$sealfs" volume create vt-edge --quota 20M
+    in_volume vt-edge python3 - "$mount" <<'END'
+import errno, os, sys
+BLOCKS = 20 * 256 - 1  # the root takes one
+place = sys.argv[1] + "/"
+data = os.urandom(7 << 20)
+def fill(name, step, flags, left=BLOCKS, write=None, exact=True):
+    fd = os.open(place + name, os.O_CREAT | os.O_RDWR | flags)
+    end = shorts = 0
+    try:
+        while True:
+            count = write(fd, end, step) if write else os.write(fd, data[:step])
+            assert 0 < count <= step, count
+            end, shorts = end + count, shorts + (count < step)
+    except OSError as e:
+        assert e.errno == errno.EDQUOT, e
+    size = os.fstat(fd).st_size
+    assert size == end and shorts > 0, (name, size, end, shorts)
+    assert size == left * 4096 or not exact and size <= left * 4096, (name, size)
+    for at in range(0, size, step if not write else 1 << 20):
+        assert os.pread(fd, 4096, at) == data[:min(4096, size - at)], (name, at)
+    os.close(fd)
+    os.unlink(place + name)
+fill("write", 1 << 20, 0)
+fill("append", 1 << 20, os.O_APPEND)
+fill("many chunks", 7 << 20, 0, exact=False)
+source = os.open(place + "source", os.O_CREAT | os.O_RDWR)
+os.write(source, data[:1 << 20])
+fill("copy", 1 << 20, 0, BLOCKS - 256, lambda fd, end, step: os.copy_file_range(source, fd, step, 0, end))
+END
+}
 inode-quota-by-touch() {
     "$sealfs" volume create vt-inodes --inodes 101
     in_volume vt-inodes bash -c "cd $mount && mkdir d && for i in \$(seq 99); do : > d/\$i; done"
@@ -200,6 +232,7 @@ chunk-size-of-a-directory() {
 
 t chunk-size-of-a-directory 60
 t quota-by-dd-and-rm 90
+t a-write-that-fits-in-part-is-short 90
 t inode-quota-by-touch 60
 t many-programs-fill-one-quota 90
 t usage-is-what-du-says 60

@@ -35,6 +35,7 @@ mod part;
 mod path;
 mod plan;
 mod read;
+mod room;
 mod seek;
 mod session;
 mod slots;

@@ -41,6 +41,25 @@ pub(crate) struct Window<'a> {
     pub len: usize,
 }
 
+impl Window<'_> {
+    /// `len` bytes of it from byte `at` on.
+    pub fn part(self, at: usize, len: usize) -> Self {
+        let content = match self.content {
+            Content::Memory(sources, from) => Content::Memory(sources, from + at),
+            Content::File(copied) => Content::File(Copied {
+                offset: copied.offset + at as u64,
+                ..copied
+            }),
+        };
+        Window {
+            offset: self.offset + at as u64,
+            content,
+            len,
+            ..self
+        }
+    }
+}
+
 /// Where the bytes of a window are.
 #[derive(Clone, Copy)]
 pub(crate) enum Content<'a> {

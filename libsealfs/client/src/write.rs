@@ -2,7 +2,8 @@
 //!
 //! What must stay true: nobody sees a size whose bytes are not there (data first, then the size; the
 //! `wide` bit before any data beyond chunk 0); a write that returned is what later reads see; what a
-//! call reports is the contiguous prefix that landed; a span that landed is not sent again under a
+//! call reports is the contiguous prefix that landed (of what there is no room for as a whole, as much
+//! as fits: `room`); a span that landed is not sent again under a
 //! new sequence, since that could undo what somebody else wrote since.
 
 use crate::client::Client;
@@ -10,6 +11,7 @@ use crate::config::FileRef;
 use crate::files::FileInfo;
 use crate::part::{Answer, Part};
 use crate::plan::{Content, Extra, Fate, Piece, Window, batches, cut, publish_op};
+use crate::room::is_full;
 use sealfs_protocol::Errno;
 use sealfs_protocol::limits::{FILE_SIZE_MAX_BYTES, IO_MAX_BYTES};
 use sealfs_protocol::message::{Op, OpReply, Refusal};
@@ -52,7 +54,19 @@ impl Client {
         Ok(done)
     }
 
-    pub(crate) fn write_window(&self, mut window: Window<'_>) -> Result<usize, Errno> {
+    pub(crate) fn write_window(&self, window: Window<'_>) -> Result<usize, Errno> {
+        let Prefix { landed, failed } = self.write_prefix(window)?;
+        match failed {
+            Some((errno, len)) if is_full(errno) => {
+                self.write_what_fits(window, landed, len, errno)
+            }
+            Some((errno, _)) if landed == 0 => Err(errno),
+            _ => Ok(landed),
+        }
+    }
+
+    /// One go at a whole window.
+    pub(crate) fn write_prefix(&self, mut window: Window<'_>) -> Result<Prefix, Errno> {
         let deadline = self.deadline();
         let mut info = self.file_info(window.file)?;
         let state = self.shared.cluster.state();
@@ -71,15 +85,22 @@ impl Client {
                 break;
             }
         }
-        let mut landed = 0;
+        let mut prefix = Prefix {
+            landed: 0,
+            failed: None,
+        };
         for piece in &pieces {
+            let len = piece.span.len_bytes as usize;
             match piece.fate {
-                Fate::Landed => landed += piece.span.len_bytes as usize,
-                Fate::Failed(errno) if landed == 0 => return Err(errno),
-                Fate::Failed(_) | Fate::Beyond | Fate::Open => break,
+                Fate::Landed => prefix.landed += len,
+                Fate::Failed(errno) => {
+                    prefix.failed = Some((errno, len));
+                    break;
+                }
+                Fate::Beyond | Fate::Open => break,
             }
         }
-        Ok(landed)
+        Ok(prefix)
     }
 
     /// Sends every open piece, and publishes what landed. True: the truncate generation was another,
@@ -250,6 +271,17 @@ impl Client {
                     done += len;
                     end = at + len as u64;
                 }
+                Err(errno) if is_full(errno) => {
+                    match self.append_what_fits(file, sources, done, len, errno) {
+                        Ok((count, at)) => {
+                            done += count;
+                            end = at + count as u64;
+                        }
+                        Err(errno) if done == 0 => return Err(errno),
+                        Err(_) => {}
+                    }
+                    break;
+                }
                 Err(errno) if done == 0 => return Err(errno),
                 Err(_) => break,
             }
@@ -258,7 +290,7 @@ impl Client {
     }
 
     /// Returns where the bytes went.
-    fn append_some(
+    pub(crate) fn append_some(
         &self,
         file: FileRef,
         sources: &[IoVec<'_>],
@@ -296,6 +328,14 @@ impl Client {
             None => Err(Errno::EIO),
         }
     }
+}
+
+/// How far a window came.
+pub(crate) struct Prefix {
+    /// Bytes from its start on that are there.
+    pub landed: usize,
+    /// Why the piece behind them is not, and how long it is.
+    pub failed: Option<(Errno, usize)>,
 }
 
 /// What became of a round's requests as a whole.

@@ -285,23 +285,31 @@ impl<W: World> Core<W> {
     }
 }
 
-/// A size is published only if the bytes below it were written: the failure of an earlier write
-/// of the same request is the answer.
+/// A size is published only if the bytes below it were written, and nothing is written behind what
+/// there was no room for: the failure of an earlier write of the same request is the answer.
 fn failed_before(task: &Task, op: &Op) -> Option<OpReply> {
-    let (
-        Work::Request(request),
-        Op::Publish {
-            size_at_least_bytes: 1..,
-            ..
-        },
-    ) = (&task.work, op)
-    else {
+    let Work::Request(request) = &task.work else {
         return None;
     };
     let earlier = request.ops.iter().zip(&task.replies);
+    if let Op::Write { .. } | Op::Copy { .. } = op {
+        let mut failed = earlier.filter(|(e, r)| is_part_of_write(&e.op) && is_full(r));
+        return failed.next().map(|(_, reply)| reply.clone());
+    }
+    let Op::Publish {
+        size_at_least_bytes: 1..,
+        ..
+    } = op
+    else {
+        return None;
+    };
     let mut writes = earlier.filter(|(e, _)| is_part_of_write(&e.op));
     let failed = writes.find(|(_, r)| !matches!(r, OpReply::Written { .. }));
     failed.map(|(_, reply)| reply.clone())
+}
+
+fn is_full(reply: &OpReply) -> bool {
+    matches!(reply, OpReply::Errno(Errno::EDQUOT | Errno::ENOSPC))
 }
 
 /// What must have taken place before a size is published in the same request.
