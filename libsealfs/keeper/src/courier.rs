@@ -4,7 +4,9 @@
 //! session's lease go through here, one after the other, so that the watcher never waits for a
 //! server. What fails is tried again for a while; then it is given up, because the servers end a
 //! session that does not renew by themselves. A description's slot and a process' entry stay taken
-//! until the servers know: a keeper that is killed in between leaves them to the next.
+//! until the servers know: a keeper that is killed in between leaves them to the next. What must stay
+//! true: a cluster that is away holds up the others for a few calls at most, and one that nobody uses
+//! any more is forgotten once its lease has run out.
 
 use crate::cluster::{Clusters, File};
 use crate::run::Node;
@@ -12,7 +14,8 @@ use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::processes::{ProcessIndex, Registered};
 use sealfs_client::node::reclaim::Remains;
 use sealfs_protocol::Errno;
-use std::collections::{BTreeSet, VecDeque};
+use sealfs_protocol::limits::SESSION_LEASE_MS;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -22,6 +25,11 @@ const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// An errand is tried for so long.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Errands of one cluster that may fail one after the other before the rest of them waits untried.
+const MISSES_MAX: u32 = 3;
+/// A cluster in which nobody is any more is renewed for so long after it was heard of last: its servers
+/// have ended the session by then.
+const MISSED_FOR: Duration = Duration::from_millis(SESSION_LEASE_MS as u64 * 2);
 /// What is left is still tried for so long when the keeper ends.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -36,6 +44,16 @@ pub enum Errand {
     },
 }
 
+impl Errand {
+    fn manager(&self) -> Option<ManagerIndex> {
+        match self {
+            Errand::Close(remains) => Some(remains.manager),
+            Errand::EndClient(process) => Some(process.manager),
+            Errand::Stop { .. } => None,
+        }
+    }
+}
+
 struct Pending {
     errand: Errand,
     since: Instant,
@@ -47,8 +65,10 @@ pub struct Courier {
     clusters: Arc<dyn Clusters>,
     pending: VecDeque<Pending>,
     renewed: Option<Instant>,
-    /// Clusters that this session was made known to.
-    known: BTreeSet<ManagerIndex>,
+    /// Clusters that this session was made known to, and when they were heard of last.
+    known: BTreeMap<ManagerIndex, Instant>,
+    /// Those of them that did not answer last, the one to be tried next first.
+    away: VecDeque<ManagerIndex>,
 }
 
 impl Courier {
@@ -58,7 +78,8 @@ impl Courier {
             clusters,
             pending: VecDeque::new(),
             renewed: None,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
+            away: VecDeque::new(),
         }
     }
 
@@ -78,7 +99,9 @@ impl Courier {
 
     fn take(&mut self, errand: Errand) {
         if let Errand::EndClient(process) = errand {
-            self.known.insert(process.manager);
+            self.known
+                .entry(process.manager)
+                .or_insert_with(Instant::now);
         }
         let now = Instant::now();
         self.pending.push_back(Pending {
@@ -101,8 +124,10 @@ impl Courier {
             .unwrap_or(renewal)
     }
 
-    /// Tries everything once that is due.
+    /// Tries everything once that is due. Each try of what is away takes its time, so that a cluster
+    /// that is away altogether gets a few of them.
     fn work(&mut self) {
+        let mut misses: BTreeMap<ManagerIndex, u32> = BTreeMap::new();
         for _ in 0..self.pending.len() {
             let Some(mut next) = self.pending.pop_front() else {
                 return;
@@ -112,7 +137,15 @@ impl Courier {
                 self.pending.push_back(next);
                 continue;
             }
-            match self.run_errand(next.errand) {
+            let missed = next.errand.manager().map(|m| misses.entry(m).or_default());
+            let outcome = match &missed {
+                Some(missed) if **missed >= MISSES_MAX => Err(Errno::EIO),
+                _ => self.run_errand(next.errand),
+            };
+            if let Some(missed) = missed {
+                *missed = if outcome.is_ok() { 0 } else { *missed + 1 };
+            }
+            match outcome {
                 Err(Errno::EIO) if now - next.since < GIVE_UP_AFTER => {
                     next.not_before = Instant::now() + TRY_AGAIN_AFTER;
                     self.pending.push_back(next);
@@ -157,16 +190,36 @@ impl Courier {
         }
         self.renewed = Some(Instant::now());
         // Also where nobody is at this moment: the session lives on, and the next process is in it.
-        let mut managers = self.node.managers_in_use();
-        managers.extend(&self.known);
-        for manager in managers {
+        let in_use = self.node.managers_in_use();
+        let known = self.known.keys().copied();
+        let all: BTreeSet<ManagerIndex> = in_use.iter().copied().chain(known).collect();
+        self.away.retain(|m| all.contains(m));
+        let here: Vec<ManagerIndex> = all.into_iter().filter(|m| !self.away.contains(m)).collect();
+        // Of those that are away one at a time: their lease may be over, that of others is not.
+        let away = self.away.pop_front();
+        for manager in here.into_iter().chain(away) {
             match self.renew(manager) {
                 Ok(()) => {
-                    self.known.insert(manager);
+                    self.known.insert(manager, Instant::now());
                 }
-                Err(Errno::ESTALE) => self.begin_again(),
-                Err(e) => log::warn!("renewal of the session's lease: {e}"),
+                Err(Errno::ESTALE) => return self.begin_again(),
+                Err(e) => {
+                    if away != Some(manager) {
+                        log::warn!("renewal of the session's lease: {e}");
+                    }
+                    self.missed(manager, in_use.contains(&manager));
+                }
             }
+        }
+    }
+
+    fn missed(&mut self, manager: ManagerIndex, in_use: bool) {
+        let heard = self.known.get(&manager);
+        if !in_use && heard.is_some_and(|at| at.elapsed() > MISSED_FOR) {
+            log::info!("a cluster that nobody here uses any more does not answer: forgotten");
+            self.known.remove(&manager);
+        } else {
+            self.away.push_back(manager);
         }
     }
 
@@ -187,6 +240,7 @@ impl Courier {
             Err(e) => log::error!("no new session: {e}"),
         }
         self.known.clear();
+        self.away.clear();
         self.renewed = None;
     }
 
@@ -199,7 +253,7 @@ impl Courier {
             }
         }
         if end_session {
-            for manager in &self.known {
+            for manager in self.known.keys() {
                 let ended = self.clusters.get(*manager, None);
                 if let Err(e) = ended.and_then(|c| c.end_session(self.node.arena.session())) {
                     log::warn!("end of the session: {e}");
@@ -207,5 +261,113 @@ impl Courier {
             }
         }
         self.clusters.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::tests::{One, Told, runtime_at};
+    use sealfs_client::node::{Arena, SlotId, sys};
+    use sealfs_protocol::{InodeId, OpenId, VolumeId};
+    use std::path::PathBuf;
+    use std::sync::Mutex;
+
+    const HERE: ManagerIndex = ManagerIndex(0);
+    const AWAY: ManagerIndex = ManagerIndex(1);
+
+    /// One cluster that answers, and one that counts how often it is asked and does not.
+    #[derive(Default)]
+    struct Two {
+        told: Arc<Told>,
+        asked: Mutex<u32>,
+    }
+
+    impl Clusters for Two {
+        fn get(
+            &self,
+            manager: ManagerIndex,
+            volume: Option<VolumeId>,
+        ) -> Result<Arc<dyn Cluster>, Errno> {
+            if manager == AWAY {
+                *self.asked.lock().unwrap() += 1;
+                return Err(Errno::EIO);
+            }
+            One(Arc::clone(&self.told)).get(manager, volume)
+        }
+        fn begin_again(&self) {}
+        fn end(&self) {}
+    }
+
+    struct Dir(PathBuf);
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn courier() -> (Dir, Arc<Two>, Courier) {
+        let name = format!("sealfs-courier-{:x}", sys::random_u128().unwrap() as u64);
+        let path = PathBuf::from("/dev/shm").join(name);
+        let runtime = runtime_at(&path);
+        let arena = Arena::attach(&runtime).unwrap();
+        let node = Arc::new(Node::new(runtime, arena));
+        let clusters = Arc::new(Two::default());
+        let courier = Courier::new(node, Arc::clone(&clusters) as Arc<dyn Clusters>);
+        (Dir(path), clusters, courier)
+    }
+
+    fn close(manager: ManagerIndex, number: u32) -> Errand {
+        Errand::Close(Remains {
+            id: SlotId {
+                index: number,
+                generation: 0,
+            },
+            manager,
+            ino: InodeId(u64::from(number)),
+            open: OpenId(1),
+        })
+    }
+
+    #[test]
+    fn many_errands_to_a_cluster_that_is_away_hold_up_nobody() {
+        let (_dir, clusters, mut courier) = courier();
+        courier.renewed = Some(Instant::now());
+        (0..50).for_each(|n| courier.take(close(AWAY, n)));
+        courier.take(close(HERE, 77));
+        courier.work();
+        assert_eq!(*clusters.asked.lock().unwrap(), MISSES_MAX);
+        assert_eq!(clusters.told.closed.lock().unwrap().len(), 1);
+        assert_eq!(courier.pending.len(), 50, "what failed is tried again");
+    }
+
+    #[test]
+    fn errands_are_given_up_when_a_cluster_stays_away() {
+        let (_dir, _, mut courier) = courier();
+        courier.renewed = Some(Instant::now());
+        (0..50).for_each(|n| courier.take(close(AWAY, n)));
+        for pending in &mut courier.pending {
+            pending.since -= GIVE_UP_AFTER;
+        }
+        courier.work();
+        assert!(courier.pending.is_empty());
+    }
+
+    #[test]
+    fn a_cluster_that_nobody_uses_any_more_is_forgotten_when_it_does_not_answer() {
+        let (_dir, clusters, mut courier) = courier();
+        let now = Instant::now();
+        courier.known.insert(HERE, now);
+        courier.known.insert(AWAY, now);
+        courier.renew_if_due();
+        assert!(courier.known.contains_key(&AWAY) && courier.away == [AWAY]);
+        courier.known.insert(AWAY, now - 2 * MISSED_FOR);
+        courier.renewed = None;
+        courier.renew_if_due();
+        assert_eq!(courier.known.keys().copied().collect::<Vec<_>>(), [HERE]);
+        assert!(courier.away.is_empty());
+        assert_eq!(*clusters.told.renewals.lock().unwrap(), 2);
     }
 }
