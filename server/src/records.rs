@@ -124,13 +124,16 @@ pub struct LockRecord {
 }
 
 /// `session`, at the home: a node session that is renewed; the end of a client or session that not
-/// every shard has acknowledged; a session that is over everywhere and must not come back.
+/// every shard has acknowledged; a session that is over everywhere and must not come back. Under 0 in
+/// a partition of a shard that lost the tail of its log: what was written after `written` is lost, and
+/// not every session has told yet what locks it had.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub enum SessionRecord {
     Live { session: SessionId },
     ClientEnded { client: sealfs_protocol::ClientId },
     SessionEnded { session: SessionId },
     SessionOver { session: SessionId },
+    LocksUnsettled { written: u64 },
 }
 
 /// `part` under (file, 0) in a partition that hosts layout slots of the file: the truncate

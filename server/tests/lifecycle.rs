@@ -147,6 +147,7 @@ fn an_orphan_waits_for_reassertion_after_a_restart() {
             ino: kept,
             open: OpenId(5),
             executes: false,
+            locked: None,
         },
     );
     assert_eq!(reasserted.reply, OpReply::Done);

@@ -121,6 +121,13 @@ pub enum LockType {
     Unlock,
 }
 
+/// When a lock was changed: no later than by this entry of its shard's log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Archive, Serialize, Deserialize)]
+pub struct LockMark {
+    pub incarnation: Incarnation,
+    pub written: u64,
+}
+
 /// A lock or a range to unlock: bytes `start..=last` (`last` = u64::MAX: to the end).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub struct LockRange {
@@ -345,12 +352,25 @@ pub enum Op {
         ino: InodeId,
         open: OpenId,
     },
-    /// After a reconnect to a restarted server: the description still exists. → `Done`
+    /// After a reconnect to a restarted server: the description still exists. EIO: it is known
+    /// again, but the shard may have lost locks that were taken or given back through it; nobody
+    /// gets a lock on the file before it is closed. → `Done`
     Reassert {
         ino: InodeId,
         open: OpenId,
         /// As by an open with [`O_EXEC`].
         executes: bool,
+        /// When a lock was last changed through it.
+        locked: Option<LockMark>,
+    },
+    /// Keeper: whether this shard has restarted and waits for what is open in the session. EAGAIN:
+    /// it does. → `Done`
+    IsAwaited {
+        session: SessionId,
+    },
+    /// Keeper: everything that is open in the session has been reasserted. → `Done`
+    Reasserted {
+        session: SessionId,
     },
     /// fcntl(2) F_SETLK/F_SETLKW, OFD and flock(2). With `wait` the reply comes when the lock is
     /// there; [`Op::CancelWait`] takes the wait back. → `Done`; EAGAIN, EDEADLK, EINTR

@@ -132,6 +132,8 @@ pub enum PeerRequest {
     /// To a session's home: somebody of this session has come, and state may be kept for it. Answered
     /// with `Failed(ESTALE)` if the session has ended.
     Attend { session: SessionId },
+    /// To a home, from a shard that has restarted: whose leases run? → `Sessions`
+    Sessions,
     /// Which record locks do these processes wait for, and whom do those wait for that are in their
     /// way? A shard follows the waits as far as it knows them. → `LockWaits`
     LockWaits { clients: Vec<ClientId> },
@@ -228,6 +230,7 @@ pub enum PeerReply {
     },
     Parts(PartCounts),
     LockWaits(Vec<LockWait>),
+    Sessions(Vec<SessionId>),
     WrongEpoch {
         ring_version: RingVersion,
     },

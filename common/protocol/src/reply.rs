@@ -148,4 +148,6 @@ pub struct Reply {
     pub passed: Vec<Passed>,
     /// Version of the volume's directory structure under which `passed` holds.
     pub rename_version: RenameVersion,
+    /// The last entry of the shard's log when this left.
+    pub written: u64,
 }

@@ -8,7 +8,8 @@ use crate::net::{Frame, Place};
 use sealfs_protocol::attr::Attr;
 use sealfs_protocol::header::{FLAG_RETRY, Header, Kind};
 use sealfs_protocol::message::{
-    At, Credentials, Entry, HelloReply, Op, OpReply, Refusal, Reply, Request, Stop, Walked, Who,
+    At, Credentials, Entry, HelloReply, LockMark, Op, OpReply, Refusal, Reply, Request, Stop,
+    Walked, Who,
 };
 use sealfs_protocol::{
     ClientId, Errno, Incarnation, InodeId, OpenId, PartitionId, RenameVersion, Sequence, SessionId,
@@ -100,6 +101,8 @@ pub struct Client {
     untold: BTreeSet<usize>,
     /// Of the shard that sent the last reply.
     incarnation: Incarnation,
+    /// And its last log entry then.
+    written: u64,
     pending: Option<Pending>,
 }
 
@@ -126,6 +129,7 @@ impl Client {
             opens: BTreeSet::new(),
             untold: BTreeSet::new(),
             incarnation: Incarnation(0),
+            written: 0,
             pending: None,
         }
     }
@@ -147,6 +151,14 @@ impl Client {
     /// The incarnation of the shard that sent the last reply.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// When the last call has changed a lock, if it was that.
+    pub fn mark(&self) -> LockMark {
+        LockMark {
+            incarnation: self.incarnation,
+            written: self.written,
+        }
     }
 
     /// Behaves like a client that caches directories: claims the version it knows, and asks anew
@@ -363,6 +375,7 @@ impl Client {
                     ino: *ino,
                     open: *open,
                     executes: false,
+                    locked: None,
                 },
             })
             .collect();
@@ -395,6 +408,7 @@ impl Client {
         let mut reply: Reply = codec::decode(&frame.body).expect("a reply parses");
         self.seen = reply.rename_version;
         self.incarnation = frame.header.incarnation;
+        self.written = reply.written;
         if self.caches {
             self.claimed = self.seen;
         }

@@ -15,9 +15,7 @@ use core::time::Duration;
 use sealfs_protocol::header::{FLAG_RETRY, Header, Kind};
 use sealfs_protocol::message::{Entry, Op, OpReply};
 use sealfs_protocol::ring::Ring;
-use sealfs_protocol::{
-    Epoch, Errno, InodeId, PartitionId, RenameVersion, RingVersion, ShardId, codec,
-};
+use sealfs_protocol::{Epoch, Errno, PartitionId, RenameVersion, RingVersion, ShardId, codec};
 use sealfs_transport::error::TransportError;
 use sealfs_transport::link::{Exchange, Response, Tick, exchange_all};
 use sealfs_transport::time::Instant;
@@ -306,23 +304,23 @@ impl Shared {
         if let Some(newer) = greeted.ring.take() {
             self.cluster.learn_ring(newer);
         }
-        if greeted.lost {
-            let is_there =
-                |ino: InodeId| ring.owner(ino.partition()).is_some_and(|o| o.id == shard);
-            self.files.lock().lose_locks(is_there);
-        }
-        if greeted.forgotten {
-            self.connections.forgotten.fetch_add(1, Ordering::Relaxed);
-        }
         if self.connections.must_tell(&greeted) {
-            let ours = |f: &FileRef| ring.owner(f.ino.partition()).is_some_and(|o| o.id == shard);
-            let open: Vec<FileRef> = self.files.lock().opens().filter(ours).collect();
+            let ours = |(f, _): &(FileRef, _)| {
+                let owner = ring.owner(f.ino.partition());
+                owner.is_some_and(|o| o.id == shard)
+            };
+            let open: Vec<_> = self.files.lock().opens().filter(ours).collect();
             let header = Header {
                 client: header.client,
                 ring_version: ring.version,
                 ..Header::new(Kind::Request)
             };
-            greeted.connection.reassert(&open, header, ring, deadline)?;
+            let lost = greeted.connection.reassert(&open, header, ring, deadline)?;
+            let mut files = self.files.lock();
+            for file in lost {
+                files.lose_locks(file);
+            }
+            drop(files);
             self.connections.told(shard);
         }
         Ok(self.connections.put(greeted.connection))

@@ -9,11 +9,12 @@ use crate::config::{FileRef, Identity};
 use crate::credentials::CredentialSets;
 use crate::descriptors::Descriptors;
 use crate::hash::FixedState;
-use core::sync::atomic::AtomicU64;
 use sealfs_protocol::header::{Header, Kind};
-use sealfs_protocol::message::{Entry, FrameError, Hello, HelloReply, Op, Request, Who};
+use sealfs_protocol::message::{
+    Entry, FrameError, Hello, HelloReply, LockMark, Op, OpReply, Reply, Request, Who,
+};
 use sealfs_protocol::ring::{Ring, ShardInfo};
-use sealfs_protocol::{ClientId, Errno, Incarnation, SessionId, ShardId, VolumeId, codec};
+use sealfs_protocol::{ClientId, Errno, SessionId, ShardId, VolumeId, codec};
 use sealfs_transport::error::TransportError;
 use sealfs_transport::link::{Exchange, Link, Tick, exchange_all};
 use sealfs_transport::memory::Hooks;
@@ -51,11 +52,7 @@ impl Drop for Connection {
 pub(crate) struct Connections {
     list: Mutex<HashMap<ShardId, Arc<Connection>, FixedState>>,
     pub descriptors: Arc<Descriptors>,
-    /// The life of each shard that was met, by which a loss of its unflushed tail is noticed.
-    lives: Mutex<HashMap<ShardId, Incarnation, FixedState>>,
-    /// Greetings by servers that knew nothing of us: new to us, or restarted.
-    pub forgotten: AtomicU64,
-    /// Those of them that were not told yet what is open. A second greeting says that they know us,
+    /// Servers that knew nothing of us, new to us or restarted, and were not told yet what is open. A second greeting says that they know us,
     /// although the first connection may have broken before they were told.
     untold: Mutex<HashSet<ShardId, FixedState>>,
 }
@@ -89,8 +86,6 @@ pub(crate) struct Greeted {
     pub ring: Option<Ring>,
     /// The server holds nothing of this client: open descriptions must be told.
     pub forgotten: bool,
-    /// The server has lost what it had not flushed when it last greeted us.
-    pub lost: bool,
 }
 
 /// Why a shard could not be reached.
@@ -197,12 +192,10 @@ impl Connections {
             return Err(Unreachable::Moved);
         }
         connection.told.lock().push(first_version);
-        let before = self.lives.lock().insert(shard.id, reply.incarnation);
         Ok(Greeted {
             connection,
             ring: reply.ring,
             forgotten: !reply.known,
-            lost: before.is_some_and(|life| life < reply.incarnation),
         })
     }
 
@@ -259,36 +252,41 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells a server that forgot us what is open here.
+    /// Tells a server that forgot us what is open here; the files whose locks it may have lost.
     pub fn reassert(
         &self,
-        files: &[FileRef],
+        files: &[(FileRef, Option<LockMark>)],
         header: Header,
         ring: &Ring,
         deadline: Instant,
-    ) -> Result<(), Unreachable> {
+    ) -> Result<Vec<FileRef>, Unreachable> {
+        let mut lost = Vec::new();
         for some in files.chunks(REASSERT_MAX) {
             let ops: Vec<Op> = some
                 .iter()
-                .map(|f| Op::Reassert {
+                .map(|(f, locked)| Op::Reassert {
                     ino: f.ino,
                     open: f.open,
                     executes: false,
+                    locked: *locked,
                 })
                 .collect();
-            self.say(&ops, header, ring, deadline)?;
+            let replies = self.say(&ops, header, ring, deadline)?;
+            let answers = some.iter().zip(&replies);
+            let of_lost = answers.filter(|(_, r)| matches!(r, OpReply::Errno(Errno::EIO)));
+            lost.extend(of_lost.map(|((file, _), _)| *file));
         }
-        Ok(())
+        Ok(lost)
     }
 
-    /// A request whose single answers do not matter.
+    /// A request that needs no slot.
     fn say(
         &self,
         ops: &[Op],
         header: Header,
         ring: &Ring,
         deadline: Instant,
-    ) -> Result<(), Unreachable> {
+    ) -> Result<Vec<OpReply>, Unreachable> {
         let entries = ops.iter().map(|op| {
             let partition = match op {
                 Op::Reassert { ino, .. } => ino.partition(),
@@ -306,7 +304,9 @@ impl Connection {
         let body = codec::encode(&request).map_err(|_| Unreachable::Refused)?;
         let (kind, answer) = ask(&self.link, header, &body, deadline)?;
         match kind {
-            Kind::Reply => Ok(()),
+            Kind::Reply => codec::decode::<Reply>(&answer)
+                .map(|reply| reply.replies)
+                .map_err(|_| Unreachable::Refused),
             _ => Err(refusal(&answer)),
         }
     }

@@ -7,6 +7,7 @@
 use crate::config::FileRef;
 use crate::hash::FixedState;
 use sealfs_protocol::attr::{Attr, Layout};
+use sealfs_protocol::message::LockMark;
 use sealfs_protocol::{Incarnation, InodeId, OpenId, ShardId, TruncateGeneration};
 use std::collections::HashMap;
 
@@ -38,8 +39,9 @@ struct Open {
     written: Vec<(ShardId, Incarnation)>,
     /// File locks may be held by this description.
     locked: bool,
-    /// The server of its file has lost what it had not flushed, and locks of this description
-    /// with it.
+    /// When they were last changed, as far as this process knows.
+    marked: Option<LockMark>,
+    /// The server of its file may have lost some of them.
     lost_locks: bool,
 }
 
@@ -87,6 +89,7 @@ impl Files {
                 open: file.open,
                 written: Vec::new(),
                 locked: false,
+                marked: None,
                 lost_locks: false,
             });
         }
@@ -158,11 +161,17 @@ impl Files {
         }
     }
 
-    /// A server came back without its unflushed tail: locks on the files that are there may be gone.
-    pub fn lose_locks(&mut self, is_there: impl Fn(InodeId) -> bool) {
-        let there = self.files.iter_mut().filter(|(ino, _)| is_there(**ino));
-        for open in there.flat_map(|(_, file)| &mut file.opens) {
-            open.lost_locks |= open.locked;
+    /// A lock was changed through a description, at the latest then.
+    pub fn mark_locked(&mut self, file: FileRef, mark: LockMark) {
+        if let Some(open) = self.open_mut(file) {
+            open.marked = open.marked.max(Some(mark));
+        }
+    }
+
+    /// A server says that locks of this description may be gone.
+    pub fn lose_locks(&mut self, file: FileRef) {
+        if let Some(open) = self.open_mut(file) {
+            open.lost_locks = true;
         }
     }
 
@@ -184,12 +193,12 @@ impl Files {
         locked
     }
 
-    /// Every open description.
-    pub fn opens(&self) -> impl Iterator<Item = FileRef> + '_ {
+    /// Every open description, and when its locks were changed last.
+    pub fn opens(&self) -> impl Iterator<Item = (FileRef, Option<LockMark>)> + '_ {
         self.files.iter().flat_map(|(ino, file)| {
-            file.opens.iter().map(|o| FileRef {
-                ino: *ino,
-                open: o.open,
+            file.opens.iter().map(|o| {
+                let open = o.open;
+                (FileRef { ino: *ino, open }, o.marked)
             })
         })
     }

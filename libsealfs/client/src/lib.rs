@@ -49,3 +49,4 @@ pub use open::Opened;
 pub use sealfs_transport::memory::{Hooks, IoVec, IoVecMut};
 pub use sealfs_transport::sync;
 pub use sealfs_transport::time::Instant;
+pub use session::Standing;

@@ -12,7 +12,7 @@ use crate::walk::{done, unexpected};
 use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 use sealfs_protocol::Errno;
-use sealfs_protocol::message::{LockRange, LockType, Op, OpReply};
+use sealfs_protocol::message::{LockMark, LockRange, LockType, Op, OpReply};
 use sealfs_transport::link::Tick;
 
 /// With too many waits at the servers already, a further one asks again after this long, in ms.
@@ -21,24 +21,39 @@ const ASK_AGAIN_MS: u64 = 10;
 impl Client {
     /// Sets or removes a lock. Without `wait` a lock in the way is EAGAIN; with it the call lasts
     /// until the lock is there or `wait` says true (asked after signals and ten times a second): then
-    /// EINTR.
+    /// EINTR. `told` is when the server has last changed one, if it says anything.
     pub fn lock(
         &self,
         file: FileRef,
         range: LockRange,
         wait: Option<&mut dyn FnMut() -> bool>,
+        told: &mut Option<LockMark>,
     ) -> Result<(), Errno> {
         self.file_info(file)?;
         if range.kind != LockType::Unlock {
             self.shared.files.lock().note_locked(file);
         }
+        let taken = self.take_lock(file, range, wait, told);
+        if let Some(mark) = *told {
+            self.shared.files.lock().mark_locked(file, mark);
+        }
+        taken
+    }
+
+    fn take_lock(
+        &self,
+        file: FileRef,
+        range: LockRange,
+        wait: Option<&mut dyn FnMut() -> bool>,
+        told: &mut Option<LockMark>,
+    ) -> Result<(), Errno> {
         let try_it = Op::Lock {
             ino: file.ino,
             range,
             wait: false,
         };
         let Some(interrupted) = wait else {
-            return done(&self.call(file.ino.partition(), try_it)?);
+            return self.try_lock(file, try_it, told);
         };
         let waiters = &self.shared.slots.lock_waiters;
         let admitted = waiters
@@ -47,20 +62,33 @@ impl Client {
             })
             .is_ok();
         if admitted {
-            let waited = self.wait_at_server(file, range, interrupted);
+            let waited = self.wait_at_server(file, range, interrupted, told);
             waiters.fetch_sub(1, Relaxed);
             return waited;
         }
         loop {
-            match self.call(file.ino.partition(), try_it.clone()) {
+            match self.try_lock(file, try_it.clone(), told) {
                 Err(Errno::EAGAIN) if interrupted() => return Err(Errno::EINTR),
                 Err(Errno::EAGAIN) => {
                     let pause = Duration::from_millis(ASK_AGAIN_MS);
                     self.shared.config.world.sleep(pause);
                 }
-                other => return done(&other?),
+                other => return other,
             }
         }
+    }
+
+    fn try_lock(&self, file: FileRef, op: Op, told: &mut Option<LockMark>) -> Result<(), Errno> {
+        let slot = self.shared.slots.take();
+        let mut parts = [Part::new(
+            &slot,
+            vec![(file.ino.partition(), op)],
+            &[],
+            &mut [],
+        )];
+        self.run(&mut parts, &mut self.mode(&slot));
+        let [part] = parts;
+        concluded(part, told)
     }
 
     fn wait_at_server(
@@ -68,6 +96,7 @@ impl Client {
         file: FileRef,
         range: LockRange,
         interrupted: &mut dyn FnMut() -> bool,
+        told: &mut Option<LockMark>,
     ) -> Result<(), Errno> {
         let partition = file.ino.partition();
         let op = Op::Lock {
@@ -99,7 +128,7 @@ impl Client {
         mode.waiting = Some(&mut look_around);
         self.run(&mut parts, &mut mode);
         let [part] = parts;
-        done(&part.single()?)
+        concluded(part, told)
     }
 
     /// F_GETLK: the lock that is in the way of `range`, if there is one.
@@ -113,4 +142,14 @@ impl Client {
             reply => Err(unexpected(&reply)),
         }
     }
+}
+
+/// Also an error may have changed something: a flock(2) that fails to change its lock loses it.
+fn concluded(mut part: Part<'_, '_>, told: &mut Option<LockMark>) -> Result<(), Errno> {
+    let answer = part.take_answer()?;
+    *told = Some(LockMark {
+        incarnation: answer.incarnation,
+        written: answer.written,
+    });
+    answer.replies.first().map_or(Err(Errno::EIO), done)
 }

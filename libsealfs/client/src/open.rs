@@ -164,6 +164,7 @@ impl Client {
             ino: file.ino,
             open: file.open,
             executes,
+            locked: None,
         };
         done(&self.call(file.ino.partition(), op)?)
     }

@@ -41,6 +41,8 @@ pub(crate) struct Answer {
     pub rename_version: RenameVersion,
     pub shard: ShardId,
     pub incarnation: Incarnation,
+    /// The shard's last log entry when it answered.
+    pub written: u64,
     /// Payload that landed in the caller's memory, in bytes.
     pub payload_bytes: usize,
 }
@@ -147,6 +149,7 @@ impl Part<'_, '_> {
             rename_version: reply.rename_version,
             shard: connection.shard,
             incarnation: response.header.incarnation,
+            written: reply.written,
             payload_bytes: response.payload_bytes,
         };
         Ok((answer, self.refused_closes(&along)))

@@ -2,16 +2,30 @@
 
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::config::{Config, ConnectError, Identity};
-use crate::connect::Role;
+use crate::config::{Config, ConnectError, FileRef, Identity};
+use crate::connect::{Role, partition_of_shard};
+use crate::part::{Answer, Part};
 use crate::walk::done;
-use core::sync::atomic::Ordering;
 use sealfs_protocol::hash::{client_home, session_home};
-use sealfs_protocol::message::{Credentials, Op};
-use sealfs_protocol::{ClientId, Errno, PartitionId, SessionId};
+use sealfs_protocol::message::{Credentials, LockMark, Op, OpReply};
+use sealfs_protocol::{ClientId, Errno, PartitionId, SessionId, ShardId};
 
 /// Longest time that the end of a process waits for servers, in ms.
 const END_MS: u32 = 1_000;
+/// Longest wait for the answers of all servers to a question of the keeper, in ms.
+const ASK_MS: u32 = 1_000;
+/// Descriptions told in one request.
+const TELL_MAX: usize = 1_000;
+
+/// A description that a node session has open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    pub file: FileRef,
+    /// It stands to execute the file.
+    pub executes: bool,
+    /// When a lock was last changed through it.
+    pub locked: Option<LockMark>,
+}
 
 impl Client {
     /// A keeper's way to the cluster: it speaks for a node session and has no files of its own.
@@ -48,10 +62,86 @@ impl Client {
         self.tell_home(home, Op::EndClient { client })
     }
 
-    /// How often a server has greeted this client as unknown: after its restart, what only the keeper
-    /// knows to be open has to be reasserted.
-    pub fn times_forgotten(&self) -> u64 {
-        self.shared.connections.forgotten.load(Ordering::Relaxed)
+    /// The servers that have restarted and wait for what is open in a session; whether all answered.
+    pub fn awaited_by(&self, session: SessionId) -> (Vec<ShardId>, bool) {
+        let state = self.shared.cluster.state();
+        let ring = &state.ring;
+        let slot = self.shared.slots.take();
+        let shards: Vec<(ShardId, PartitionId)> = ring
+            .shards
+            .iter()
+            .map(|shard| (shard.id, partition_of_shard(ring, shard.id)))
+            .filter(|(id, p)| ring.owner(*p).is_some_and(|owner| owner.id == *id))
+            .collect();
+        let ask = |p: PartitionId| vec![(p, Op::IsAwaited { session })];
+        let parts = shards.iter();
+        let mut parts: Vec<Part<'_, '_>> = parts
+            .map(|(_, p)| Part::new(&slot, ask(*p), &[], &mut []))
+            .collect();
+        let brief = self.with_deadline(ASK_MS);
+        self.run(&mut parts, &mut brief.mode(&slot));
+        let (mut awaited, mut all) = (Vec::new(), true);
+        for ((shard, _), part) in shards.into_iter().zip(parts) {
+            match part.single() {
+                Ok(_) => {}
+                Err(Errno::EAGAIN) => awaited.push(shard),
+                Err(_) => all = false,
+            }
+        }
+        (awaited, all)
+    }
+
+    /// Tells a server that has restarted all that is open there in a session. For each description
+    /// whose locks are known when they were changed: that nothing older is lost from now on, or
+    /// `None`, that they may be lost.
+    pub fn tell_open(
+        &self,
+        shard: ShardId,
+        session: SessionId,
+        open: &[Standing],
+    ) -> Result<Vec<(FileRef, Option<LockMark>)>, Errno> {
+        let state = self.shared.cluster.state();
+        let there = |s: &&Standing| {
+            let owner = state.ring.owner(s.file.ino.partition());
+            owner.is_some_and(|owner| owner.id == shard)
+        };
+        let all: Vec<&Standing> = open.iter().filter(there).collect();
+        let mut judged = Vec::new();
+        for some in all.chunks(TELL_MAX) {
+            let ops = some.iter().map(|s| {
+                let op = Op::Reassert {
+                    ino: s.file.ino,
+                    open: s.file.open,
+                    executes: s.executes,
+                    locked: s.locked,
+                };
+                (s.file.ino.partition(), op)
+            });
+            let answer = self.tell(ops.collect())?;
+            let intact = LockMark {
+                incarnation: answer.incarnation,
+                written: 0,
+            };
+            for (standing, reply) in some.iter().zip(&answer.replies) {
+                match reply {
+                    _ if standing.locked.is_none() => {}
+                    OpReply::Errno(Errno::EIO) => judged.push((standing.file, None)),
+                    OpReply::Done => judged.push((standing.file, Some(intact))),
+                    _ => {}
+                }
+            }
+        }
+        let partition = partition_of_shard(&state.ring, shard);
+        self.tell(vec![(partition, Op::Reasserted { session })])?;
+        Ok(judged)
+    }
+
+    fn tell(&self, ops: Vec<(PartitionId, Op)>) -> Result<Answer, Errno> {
+        let slot = self.shared.slots.take();
+        let mut parts = [Part::new(&slot, ops, &[], &mut [])];
+        self.run(&mut parts, &mut self.mode(&slot));
+        let [mut part] = parts;
+        part.take_answer()
     }
 
     /// The node session lives.

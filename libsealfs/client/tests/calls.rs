@@ -7,7 +7,9 @@ mod sim;
 use sealfs_client::{At, Client, Failure, FileRef, IoVecMut};
 use sealfs_protocol::attr::{Attr, Layout, S_IFDIR, S_IFREG};
 use sealfs_protocol::header::FLAG_RETRY;
-use sealfs_protocol::message::{LockRange, LockSpace, LockType, Op, OpReply, PageEnd, Passed};
+use sealfs_protocol::message::{
+    Entry, LockRange, LockSpace, LockType, Op, OpReply, PageEnd, Passed,
+};
 use sealfs_protocol::message::{Refusal, Reply, Stop, Walked};
 use sealfs_protocol::{Errno, Incarnation, InodeId, OpenId, PartitionId, RenameVersion};
 use sealfs_protocol::{RingVersion, Sequence, dirent};
@@ -179,6 +181,7 @@ fn a_walk_goes_from_server_to_server_and_the_next_one_starts_at_the_end() {
                 replies: vec![reply],
                 passed: vec![passed],
                 rename_version: RenameVersion(1),
+                written: 0,
             },
             vec![],
         )
@@ -217,6 +220,7 @@ fn a_removed_directory_in_the_cache_is_looked_up_again() {
                 replies,
                 passed: if asked == 1 { passed } else { vec![] },
                 rename_version: RenameVersion(1),
+                written: 0,
             },
             vec![],
         )
@@ -367,10 +371,123 @@ fn open_files_are_told_to_a_server_that_has_forgotten_them() {
         ino: InodeId(5),
         open: OpenId(9),
         executes: false,
+        locked: None,
     };
     let log = log.lock().unwrap();
     assert_eq!(log[2], told, "before the request is repeated");
     assert!(matches!(log[3], Op::Unlink { .. }));
+}
+
+#[test]
+fn a_server_whose_connection_breaks_before_it_is_told_what_is_open_is_told_over_the_next() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let seen_log = Arc::clone(&log);
+    let mut breaks = 2;
+    let (client, sim) = client(1, move |seen| {
+        seen_log.lock().unwrap().push(op(seen).clone());
+        match op(seen) {
+            Op::Open { .. } => Act::Reply(
+                vec![OpReply::Opened {
+                    attr: attr(InodeId(5), S_IFREG),
+                    created: false,
+                    read_bytes: 0,
+                    page: None,
+                }],
+                vec![],
+            ),
+            // The first breaks the old connection, the second the new one after its Hello.
+            Op::Unlink { .. } | Op::Reassert { .. } if breaks > 0 => {
+                breaks -= 1;
+                Act::Hang
+            }
+            _ => ok(),
+        }
+    });
+    client.open(at(&client, "f"), 0, 0, OpenId(9)).unwrap();
+    *sim.known.lock().unwrap() = false;
+    // The server restarts; the greeting after the one that breaks says that it knows us.
+    let greetings = sim.hellos.lock().unwrap().len();
+    sim.knows_after(greetings + 1);
+    client.unlink(at(&client, "x")).unwrap();
+    client.unlink(at(&client, "y")).unwrap();
+    let log = log.lock().unwrap();
+    let told = |op: &Op| {
+        matches!(
+            op,
+            Op::Reassert {
+                ino: InodeId(5),
+                ..
+            }
+        )
+    };
+    assert!(told(&log[2]) && told(&log[3]), "told again: {log:?}");
+    assert!(matches!(log[4], Op::Unlink { .. }), "before anything else");
+    assert_eq!(
+        log.iter().filter(|op| told(op)).count(),
+        2,
+        "and then no more"
+    );
+    assert_eq!(sim.hellos.lock().unwrap().len(), greetings + 2);
+}
+
+#[test]
+fn locks_that_a_server_may_have_lost_are_eio_until_the_file_is_closed() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let seen_log = Arc::clone(&log);
+    let mut hang = true;
+    let (client, sim) = client(1, move |seen| {
+        seen_log.lock().unwrap().push(op(seen).clone());
+        match op(seen) {
+            Op::Open { open, .. } => Act::Reply(
+                vec![OpReply::Opened {
+                    attr: attr(InodeId(5 + open.0), S_IFREG),
+                    created: false,
+                    read_bytes: 0,
+                    page: None,
+                }],
+                vec![],
+            ),
+            Op::Unlink { .. } if std::mem::take(&mut hang) => Act::Hang,
+            Op::Reassert { .. } => {
+                let lost = |e: &Entry| match &e.op {
+                    Op::Reassert {
+                        open: OpenId(1), ..
+                    } => OpReply::Errno(Errno::EIO),
+                    _ => OpReply::Done,
+                };
+                Act::Reply(seen.request.ops.iter().map(lost).collect(), vec![])
+            }
+            _ => ok(),
+        }
+    });
+    let files = [1, 2].map(|n| {
+        client.open(at(&client, "f"), 0, 0, OpenId(n)).unwrap();
+        FileRef {
+            ino: InodeId(5 + n),
+            open: OpenId(n),
+        }
+    });
+    for file in files {
+        let range = LockRange {
+            space: LockSpace::Record,
+            owner: client.process_owner(),
+            kind: LockType::Write,
+            start: 0,
+            last: 9,
+            pid: 1,
+        };
+        let mut told = None;
+        client.lock(file, range, None, &mut told).unwrap();
+        assert!(told.is_some());
+    }
+    *sim.known.lock().unwrap() = false;
+    client.unlink(at(&client, "x")).unwrap();
+    assert_eq!(client.fsync(files[0], false), Err(Errno::EIO));
+    assert_eq!(client.fsync(files[0], false), Err(Errno::EIO));
+    assert_eq!(client.fsync(files[1], false), Ok(()));
+    client.close(files[0]);
+    let again = client.open(at(&client, "f"), 0, 0, OpenId(3)).unwrap();
+    assert_eq!(again.attr.ino, InodeId(8));
 }
 
 #[test]
@@ -425,7 +542,7 @@ fn a_wait_for_a_lock_is_taken_back_by_a_signal() {
         asked += 1;
         asked > 3
     };
-    let waited = client.lock(file, range, Some(&mut interrupted));
+    let waited = client.lock(file, range, Some(&mut interrupted), &mut None);
     assert_eq!(waited, Err(Errno::EINTR));
     assert!(waiting.lock().unwrap().is_some());
 }

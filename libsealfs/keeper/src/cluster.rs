@@ -1,6 +1,8 @@
 //! What the keeper asks of a cluster, so that its tests can put something simpler there.
 
+use sealfs_client::Standing;
 use sealfs_client::node::arena::ManagerIndex;
+use sealfs_protocol::message::LockMark;
 use sealfs_protocol::{ClientId, Errno, InodeId, OpenId, SessionId, VolumeId};
 use std::sync::Arc;
 
@@ -14,6 +16,9 @@ pub struct File {
 /// A description, and whether it stands to execute the file.
 pub type Known = (File, bool);
 
+/// What servers said of the locks of a description after a restart: intact at that time, or lost.
+pub type Judged = (File, Option<LockMark>);
+
 /// A volume of a cluster, as the keeper uses it. EIO stands for "not now": try again.
 pub trait Cluster: Send + Sync {
     fn renew(&self, session: SessionId) -> Result<(), Errno>;
@@ -23,8 +28,14 @@ pub trait Cluster: Send + Sync {
     /// The description exists (still, or as one more of an inode that is open); `executes`: nobody
     /// opens the file for writing meanwhile.
     fn reassert(&self, file: File, executes: bool) -> Result<(), Errno>;
-    /// Makes sure that every server still knows these descriptions: one that restarted is told.
-    fn keep_known(&self, files: &[Known]) -> Result<(), Errno>;
+    /// Makes sure that every server still knows what is open in the session: one that restarted is
+    /// told. What it says of their locks goes to `judged`, also if not all servers were reached.
+    fn keep_known(
+        &self,
+        session: SessionId,
+        open: &[Standing],
+        judged: &mut Vec<Judged>,
+    ) -> Result<(), Errno>;
     /// Size in bytes.
     fn size(&self, file: File) -> Result<u64, Errno>;
     /// The first byte from `offset` on that is data (`data`) or in a hole, the end of the file

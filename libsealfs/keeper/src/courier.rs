@@ -226,8 +226,24 @@ impl Courier {
     /// The session lives, and its descriptions are open: a server that restarted hears it in time.
     fn renew(&self, manager: ManagerIndex) -> Result<(), Errno> {
         let cluster = self.clusters.get(manager, None)?;
-        cluster.renew(self.node.arena.session())?;
-        cluster.keep_known(&self.node.descriptions(manager))
+        let session = self.node.arena.session();
+        cluster.renew(session)?;
+        let open = self.node.descriptions(manager);
+        let mut judged = Vec::new();
+        let told = cluster.keep_known(session, &open, &mut judged);
+        for (file, intact) in judged {
+            if intact.is_none() {
+                log::error!("locks of {file:?} may be lost: a server lost its last changes");
+            }
+            self.node
+                .arena
+                .judge_locks(manager, file.ino, file.open, intact);
+        }
+        if let Err(e) = told {
+            // The lease is renewed; that server hears it with the next renewal.
+            log::info!("a server could not be told what is open: {e}");
+        }
+        Ok(())
     }
 
     /// The servers have ended the session, because nobody renewed it in time (the node slept, the
@@ -321,6 +337,7 @@ mod tests {
 
     fn close(manager: ManagerIndex, number: u32) -> Errand {
         Errand::Close(Remains {
+            locked: None,
             id: SlotId {
                 index: number,
                 generation: 0,
@@ -363,7 +380,8 @@ mod tests {
         courier.known.insert(AWAY, now);
         courier.renew_if_due();
         assert!(courier.known.contains_key(&AWAY) && courier.away == [AWAY]);
-        courier.known.insert(AWAY, now - 2 * MISSED_FOR);
+        let long_ago = now.checked_sub(2 * MISSED_FOR).unwrap();
+        courier.known.insert(AWAY, long_ago);
         courier.renewed = None;
         courier.renew_if_due();
         assert_eq!(courier.known.keys().copied().collect::<Vec<_>>(), [HERE]);

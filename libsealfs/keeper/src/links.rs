@@ -5,16 +5,15 @@
 //! Each is made when it is first needed, from the state file if there is one, so that the keeper of
 //! a cluster whose manager is away works too.
 
-use crate::cluster::{Cluster, Clusters, File, Known};
+use crate::cluster::{Cluster, Clusters, File, Judged};
 use crate::run::Node;
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::state_file;
-use sealfs_client::{Client, Config, FileRef, Identity};
+use sealfs_client::{Client, Config, FileRef, Identity, Standing};
 use sealfs_protocol::message::Credentials;
 use sealfs_protocol::{ClientId, Errno, SessionId, VolumeId};
 use sealfs_transport::memory::{IoVec, IoVecMut};
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longest time of one call for the session: it must not hold up a renewal for long, in ms.
@@ -31,8 +30,6 @@ pub struct Links {
 
 struct Link {
     client: Client,
-    /// Of [`Client::times_forgotten`], when all descriptions were told last.
-    told_at: AtomicU64,
 }
 
 impl Links {
@@ -67,11 +64,7 @@ impl Links {
             config.deadline_ms = SESSION_CALL_MS;
             Client::keeper(config, session, self.node.runtime.uid())
         };
-        let link = |client| Link {
-            client,
-            told_at: AtomicU64::new(0),
-        };
-        client.map(link).map_err(|e| {
+        client.map(|client| Link { client }).map_err(|e| {
             log::warn!("{e}");
             e.errno()
         })
@@ -140,14 +133,6 @@ fn identity(session: SessionId) -> Result<Identity, Errno> {
     })
 }
 
-/// A file that is gone is no reason to stop telling of others; a server that is away is.
-fn tolerate(result: Result<(), Errno>) -> Result<(), Errno> {
-    match result {
-        Err(Errno::EIO) => Err(Errno::EIO),
-        _ => Ok(()),
-    }
-}
-
 fn wire(file: File) -> FileRef {
     FileRef {
         ino: file.ino,
@@ -176,25 +161,24 @@ impl Cluster for Link {
         self.client.reassert(wire(file), executes)
     }
 
-    /// One of each server's is told anyhow, which shows whether the server was greeted anew; then all
-    /// are told.
-    fn keep_known(&self, files: &[Known]) -> Result<(), Errno> {
-        let ring = self.client.cluster_state().ring;
-        let mut asked = BTreeSet::new();
-        for (file, executes) in files {
-            let owner = ring.owner(file.ino.partition()).map(|shard| shard.id);
-            if asked.insert(owner) {
-                tolerate(self.reassert(*file, *executes))?;
+    /// Every server is asked whether it waits, also those where nothing is open: they cannot know.
+    fn keep_known(
+        &self,
+        session: SessionId,
+        open: &[Standing],
+        judged: &mut Vec<Judged>,
+    ) -> Result<(), Errno> {
+        let (awaited, mut all) = self.client.awaited_by(session);
+        for shard in awaited {
+            match self.client.tell_open(shard, session, open) {
+                Ok(answers) => judged.extend(answers.into_iter().map(|(file, intact)| {
+                    let (ino, open) = (file.ino, file.open);
+                    (File { ino, open }, intact)
+                })),
+                Err(_) => all = false,
             }
         }
-        let times = self.client.times_forgotten();
-        if self.told_at.load(Ordering::Relaxed) != times {
-            for (file, executes) in files {
-                tolerate(self.reassert(*file, *executes))?;
-            }
-            self.told_at.store(times, Ordering::Relaxed);
-        }
-        Ok(())
+        if all { Ok(()) } else { Err(Errno::EIO) }
     }
 
     fn size(&self, file: File) -> Result<u64, Errno> {

@@ -5,7 +5,7 @@
 //! ends at its servers, and every file goes, the lock before the arena: whoever makes the next arena
 //! must find no lock of ours.
 
-use crate::cluster::{Clusters, File, Known};
+use crate::cluster::{Clusters, Known};
 use crate::courier::{Courier, Errand};
 use crate::door::Door;
 use crate::images::Images;
@@ -19,6 +19,7 @@ use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::processes::Process;
 use sealfs_client::node::sys::{self, Fd};
 use sealfs_client::node::{Arena, Runtime, keeper_link};
+use sealfs_client::{FileRef, Standing};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -49,18 +50,27 @@ impl Node {
     }
 
     /// Every description of this session that a cluster's servers have to know.
-    pub fn descriptions(&self, manager: ManagerIndex) -> Vec<Known> {
+    pub fn descriptions(&self, manager: ManagerIndex) -> Vec<Standing> {
         let live = self.arena.live_descriptions().into_iter();
-        let live = live.filter(|r| r.manager == manager).map(|r| {
-            let file = File {
+        let live = live.filter(|r| r.manager == manager).map(|r| Standing {
+            file: FileRef {
                 ino: r.ino,
                 open: r.open,
-            };
-            (file, false)
+            },
+            executes: false,
+            locked: r.locked,
         });
         let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        live.chain(pins.iter().filter(|(m, _)| *m == manager).map(|(_, f)| *f))
-            .collect()
+        let pins = pins.iter().filter(|(m, _)| *m == manager);
+        let pins = pins.map(|(_, (file, executes))| Standing {
+            file: FileRef {
+                ino: file.ino,
+                open: file.open,
+            },
+            executes: *executes,
+            locked: None,
+        });
+        live.chain(pins).collect()
     }
 
     /// Clusters that processes or open descriptions belong to.

@@ -70,17 +70,23 @@ pub fn fcntl(open: &Open, command: i32, argument: usize) -> Answer {
 /// Takes or drops a lock, waiting if the program wants to.
 fn take(open: &Open, range: LockRange, waits: bool) -> Result<(), Errno> {
     let client = process::client()?;
-    if !waits || range.kind == LockType::Unlock {
-        return client.lock(open.file(), range, None);
-    }
-    client.flush_deferred();
-    let mut interrupted = pending::interrupted;
-    loop {
-        match client.lock(open.file(), range, Some(&mut interrupted)) {
-            Err(Errno::EINTR) if pending::restart_after_handlers() => {}
-            other => return other,
+    let mut told = None;
+    let taken = if !waits || range.kind == LockType::Unlock {
+        client.lock(open.file(), range, None, &mut told)
+    } else {
+        client.flush_deferred();
+        let mut interrupted = pending::interrupted;
+        loop {
+            match client.lock(open.file(), range, Some(&mut interrupted), &mut told) {
+                Err(Errno::EINTR) if pending::restart_after_handlers() => {}
+                other => break other,
+            }
         }
+    };
+    if let Some(mark) = told {
+        open.slot.note_locked(mark);
     }
+    taken
 }
 
 fn range_of(open: &Open, asked: &libc::flock, owner: LockOwner) -> Result<LockRange, Errno> {
@@ -202,6 +208,6 @@ pub fn dropped_by_close(open: &Open) {
             pid: process::pid(),
         };
         // close(2) has nothing to say about it; the server drops them with the client at the latest.
-        let _ = client.lock(open.file(), range, None);
+        let _ = client.lock(open.file(), range, None, &mut None);
     }
 }

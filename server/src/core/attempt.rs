@@ -115,7 +115,9 @@ impl<W: World> Core<W> {
             payload,
             out: &mut task.out,
             passed,
-            grace: self.grace_until_ns.is_some(),
+            grace: self.grace.is_some(),
+            locks_rest: self.locks_rest(),
+            lost_after: self.lost_after,
             meta: &mut self.meta,
             locks: &self.locks,
             memo: &task.memo,
@@ -169,6 +171,7 @@ impl<W: World> Core<W> {
                 return Attempt::Parked;
             }
             Halt::Room => return self.wait_for_room(task),
+            Halt::Grace => return self.wait_for_grace(task),
             Halt::Errno(Errno::ENOSPC) if self.space_is_coming(task) => {
                 task.full += 1;
                 return self.wait_for_room(task);

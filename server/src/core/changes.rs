@@ -52,6 +52,8 @@ pub enum MemoryChange {
     Open(InodeId, SessionId, OpenId, bool),
     Close(InodeId, SessionId, OpenId),
     FileLocks(InodeId, Held),
+    /// This description may have had locks that are lost.
+    Sealed(InodeId, SessionId, OpenId),
     Version(VolumeId, RenameVersion, Vec<InodeId>),
     /// A directory is large and not split.
     Grown(InodeId),

@@ -206,9 +206,7 @@ impl<W: World> Core<W> {
 
     /// Collects a nameless inode unless somebody may still have it open.
     pub(crate) fn reap_soon(&mut self, ino: InodeId) {
-        let due = self.orphans.contains(&ino)
-            && self.grace_until_ns.is_none()
-            && !self.opens.is_open(ino);
+        let due = self.orphans.contains(&ino) && self.grace.is_none() && !self.opens.is_open(ino);
         if due && !self.jobs.contains(&Job::Reap(ino)) {
             self.jobs.push_back(Job::Reap(ino));
         }
@@ -230,8 +228,12 @@ impl<W: World> Core<W> {
             }
             MemoryChange::Close(ino, session, open) => {
                 self.opens.remove(ino, session, open);
+                if self.file_locks.unseal(ino, session, open) {
+                    self.ready.extend(self.file_locks.waiters(ino));
+                }
                 self.reap_soon(ino);
             }
+            MemoryChange::Sealed(ino, session, open) => self.file_locks.seal(ino, session, open),
             MemoryChange::FileLocks(ino, held) => {
                 self.file_locks.set(ino, held);
                 self.ready.extend(self.file_locks.waiters(ino));

@@ -37,6 +37,13 @@ impl<W: World> Core<W> {
                 let session = *session;
                 return Some(self.renew(task, session));
             }
+            Op::IsAwaited { session } if self.is_awaited(*session) => OpReply::Errno(Errno::EAGAIN),
+            Op::IsAwaited { .. } => OpReply::Done,
+            Op::Reasserted { session } => {
+                let session = *session;
+                self.session_told(session);
+                OpReply::Done
+            }
             Op::EndClient { client } => {
                 let who = Ended::Client(*client);
                 return Some(self.end_for_good(task, who));

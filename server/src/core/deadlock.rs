@@ -308,7 +308,10 @@ impl<W: World> Core<W> {
     /// Ends a wait for a file lock with an error, if it is one.
     pub(crate) fn end_lock_wait(&mut self, id: TaskId, errno: Errno) -> bool {
         match self.tasks.get_mut(&id) {
-            Some(task) if matches!(task.waiting, Waiting::FileLock(_)) && task.held.is_none() => {
+            Some(task)
+                if matches!(task.waiting, Waiting::FileLock(_) | Waiting::Grace)
+                    && task.held.is_none() =>
+            {
                 task.held = Some(Self::errno_answer(errno));
                 self.ready.push_back(id);
                 true

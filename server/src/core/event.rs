@@ -116,6 +116,8 @@ pub enum Halt {
     Key(crate::meta::db::Db, crate::meta::db::Key),
     /// A file lock is in the way.
     FileLock,
+    /// Not everybody has told yet what locks were held before this shard lost some.
+    Grace,
     /// The log, the overlay or the range of inode numbers is used up until the next flush.
     Room,
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::locks::TaskId;
 use super::task::Ended;
 use sealfs_protocol::message::{LockOwner, LockRange, LockSpace, LockType};
-use sealfs_protocol::{ClientId, InodeId};
+use sealfs_protocol::{ClientId, InodeId, OpenId, SessionId};
 
 /// Processes in the way of one wait that are looked at; the kernel looks at one.
 const BLOCKERS_MAX: usize = 256;
@@ -40,6 +40,9 @@ pub struct FileLocks {
     arrivals: u64,
     /// Times that a wait got somebody new in its way.
     changes: u64,
+    /// Files on which nobody gets a lock while these descriptions are open: what they had locked may
+    /// be lost, and who holds them may still go by it.
+    sealed: HashMap<InodeId, Vec<(SessionId, OpenId)>>,
 }
 
 fn overlap(a: &LockRange, b: &LockRange) -> bool {
@@ -160,6 +163,51 @@ impl FileLocks {
         {
             waiter.unsettled = None;
         }
+    }
+
+    pub fn seal(&mut self, ino: InodeId, session: SessionId, open: OpenId) {
+        let by = self.sealed.entry(ino).or_default();
+        if !by.contains(&(session, open)) {
+            by.push((session, open));
+        }
+    }
+
+    pub fn is_sealed(&self, ino: InodeId) -> bool {
+        self.sealed.contains_key(&ino)
+    }
+
+    /// A description is closed; whether it was the last that sealed its file.
+    pub fn unseal(&mut self, ino: InodeId, session: SessionId, open: OpenId) -> bool {
+        let Some(by) = self.sealed.get_mut(&ino) else {
+            return false;
+        };
+        by.retain(|of| *of != (session, open));
+        let last = by.is_empty();
+        if last {
+            self.sealed.remove(&ino);
+        }
+        last
+    }
+
+    /// A session has ended; the files that it alone had sealed, in a fixed order.
+    pub fn unseal_session(&mut self, session: SessionId) -> Vec<InodeId> {
+        let mut free = Vec::new();
+        self.sealed.retain(|ino, by| {
+            by.retain(|(s, _)| *s != session);
+            if by.is_empty() {
+                free.push(*ino);
+            }
+            !by.is_empty()
+        });
+        free.sort_unstable();
+        free
+    }
+
+    /// All locks that are held, by inode in a fixed order.
+    pub fn all(&self) -> Vec<(InodeId, &Held)> {
+        let mut all: Vec<_> = self.held.iter().map(|(ino, held)| (*ino, held)).collect();
+        all.sort_unstable_by_key(|(ino, _)| *ino);
+        all
     }
 
     pub fn leave(&mut self, task: TaskId) {

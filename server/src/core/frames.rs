@@ -285,6 +285,7 @@ impl<W: World> Core<W> {
             replies: std::mem::take(&mut task.replies),
             passed: std::mem::take(&mut task.passed),
             rename_version: self.current_version(caller.volume),
+            written: self.last_index.0,
         };
         let body = encoded(&reply);
         let like = Header {

@@ -6,6 +6,7 @@ use super::changes::{Value, Write};
 use super::peers::Purpose;
 use super::task::{Answer, Ended, Task, Waiting};
 use super::{Core, FlushWait, Job, World};
+use crate::meta::LogIndex;
 use crate::meta::db::{Db, Key, key};
 use crate::records::{Record, SessionRecord};
 use sealfs_protocol::message::{OpReply, Who};
@@ -189,6 +190,10 @@ impl<W: World> Core<W> {
             for ino in self.opens.end_session(session) {
                 self.reap_soon(ino);
             }
+            for ino in self.file_locks.unseal_session(session) {
+                self.ready.extend(self.file_locks.waiters(ino));
+            }
+            self.session_told(session);
         }
     }
 
@@ -213,6 +218,9 @@ impl<W: World> Core<W> {
                 }
                 Ok(SessionRecord::SessionOver { session }) => {
                     self.carry_out_end(Ended::Session(session));
+                }
+                Ok(SessionRecord::LocksUnsettled { written }) => {
+                    self.lost_after = Some(LogIndex(written));
                 }
                 Err(_) => log::error!("a session record is damaged"),
             }

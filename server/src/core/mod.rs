@@ -16,6 +16,7 @@ mod deadlock;
 pub mod event;
 pub mod flock;
 mod frames;
+mod grace;
 mod homes;
 mod ledger;
 pub mod locks;
@@ -136,8 +137,10 @@ pub struct Core<W: World> {
 
     /// Inodes without names.
     pub(crate) orphans: BTreeSet<InodeId>,
-    /// Until when reasserted opens may still come, so that no orphan is collected.
-    pub(crate) grace_until_ns: Option<u64>,
+    /// After a restart, until everybody has told what is open: no orphan is collected.
+    pub(crate) grace: Option<grace::Grace>,
+    /// What of this shard's log was lost last, for whoever tells of locks.
+    pub(crate) lost_after: Option<LogIndex>,
     pub(crate) wipe: Option<wipe::Progress>,
     pub(crate) wiped: BTreeSet<VolumeId>,
     pub(crate) pushed_ns: u64,
@@ -191,7 +194,8 @@ impl<W: World> Core<W> {
             next_txn: 0,
             search: deadlock::Search::default(),
             orphans: BTreeSet::new(),
-            grace_until_ns: None,
+            grace: None,
+            lost_after: None,
             wipe: None,
             wiped: BTreeSet::new(),
             pushed_ns: 0,

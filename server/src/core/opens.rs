@@ -58,6 +58,11 @@ impl Opens {
             .is_some_and(|l| l.iter().any(|(s, o, _)| (*s, *o) == (session, open)))
     }
 
+    pub fn is_open_in(&self, ino: InodeId, session: SessionId) -> bool {
+        let list = self.by_ino.get(&ino);
+        list.is_some_and(|list| list.iter().any(|(s, ..)| *s == session))
+    }
+
     pub fn is_open(&self, ino: InodeId) -> bool {
         self.by_ino.contains_key(&ino)
     }

@@ -43,6 +43,8 @@ pub(crate) enum Purpose {
     Attend(SessionId),
     /// Waits for record locks, for the search that is under way.
     LockWaits,
+    /// Whose leases run, after a restart.
+    Sessions,
     /// The end of a wait that closes a circle.
     BreakLockWait,
     Push,
@@ -175,6 +177,7 @@ impl<W: World> Core<W> {
             Purpose::Allow(id) => self.on_allowed(id, &what, &reply),
             Purpose::Recall(volume) => self.on_recalled(volume, what.shard, &reply),
             Purpose::Attend(session) => self.on_attended(session, &reply),
+            Purpose::Sessions => self.on_sessions(what.shard, reply),
             Purpose::LockWaits => self.on_lock_waits(reply),
             Purpose::BreakLockWait => self.search_again(),
             Purpose::Push => {}

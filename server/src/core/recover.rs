@@ -2,6 +2,7 @@
 //! told of.
 
 use super::changes::{Value, Write};
+use super::grace::Grace;
 use super::task::Job;
 use super::{Core, MemoryChange, World};
 use crate::meta::db::{Db, Key, key};
@@ -57,8 +58,9 @@ impl<W: World> Core<W> {
 
     /// Work left undone, taken up when the ring is known: orphans, truncations, ends.
     fn resume(&mut self) {
-        let lease = u64::from(SESSION_LEASE_MS) * 1_000_000;
-        self.grace_until_ns = Some(self.now.mono_ns + lease);
+        // Before the ends of an earlier life are carried out, which would collect what is open.
+        let until_ns = self.now.mono_ns + u64::from(SESSION_LEASE_MS) * 1_000_000;
+        self.grace = Some(Grace::new(until_ns, self.cluster.others().collect()));
         for (key, _) in self.recover_all::<OrphanRecord>(Db::Orphan) {
             let Some(ino) = super::commit::inode_of_key(&key) else {
                 continue;
@@ -82,9 +84,10 @@ impl<W: World> Core<W> {
         let end = Key::from_slice(&[0xff; 3]);
         if matches!(self.meta.scan(Db::Ino, &[], &end, 1), Ok(found) if found.is_empty()) {
             // A fresh store: nobody can have anything open here.
-            self.grace_until_ns = None;
+            self.grace = None;
         }
         self.recover_homes();
+        self.begin_grace();
         self.repeat_decisions();
     }
 

@@ -194,6 +194,11 @@ impl Sessions {
         self.leases.insert(session, until).is_none()
     }
 
+    /// Sessions that live, as far as this is their home.
+    pub fn leased(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.leases.keys().copied()
+    }
+
     /// Sessions whose lease has run out.
     pub fn expired(&self, now_ns: u64) -> Vec<SessionId> {
         let over = self.leases.iter().filter(|(_, until)| **until <= now_ns);

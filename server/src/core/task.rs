@@ -50,6 +50,8 @@ pub enum Job {
     Split(InodeId),
     /// Release the file locks of a client or session on an inode.
     Unlock(InodeId, Ended),
+    /// Release the file locks of one owner on an inode.
+    Drop(InodeId, LockOwner),
 }
 
 /// Who has ended.
@@ -171,6 +173,8 @@ pub enum Waiting {
     Key,
     /// A file lock on an inode.
     FileLock(InodeId),
+    /// Everybody's word on the locks that were held before a power cut.
+    Grace,
     /// Room in the log or overlay.
     Room,
     /// A newer ring.

@@ -43,11 +43,8 @@ impl<W: World> Core<W> {
             self.end_overdue();
         }
         self.ask_outcomes();
-        if self.grace_until_ns.is_some_and(|until| now >= until) {
-            self.grace_until_ns = None;
-            for ino in self.orphans.clone() {
-                self.reap_soon(ino);
-            }
+        if self.grace.is_some() {
+            self.look_at_grace();
         }
         for session in self.sessions.expired(now) {
             log::info!("session {session} was not renewed: it has ended");

@@ -16,8 +16,8 @@ use super::locks::KeyLocks;
 use super::opens::Opens;
 use super::task::{Caller, Job, Memo, Need};
 use super::versions::Versions;
-use crate::meta::Meta;
 use crate::meta::db::{Db, Key, key};
+use crate::meta::{LogIndex, Meta};
 use crate::records::{InodeRecord, Record};
 use sealfs_protocol::attr::Time;
 use sealfs_protocol::codec::Malformed;
@@ -44,6 +44,10 @@ pub struct View<'a, W: World> {
     pub passed: &'a mut Vec<Passed>,
     /// No nameless file may be collected yet.
     pub grace: bool,
+    /// No lock may be changed yet, nor asked for.
+    pub locks_rest: bool,
+    /// Entries of the log after this one were lost, if they were of the incarnation before.
+    pub lost_after: Option<LogIndex>,
     pub(super) meta: &'a mut Meta<W::Kv, W::Device>,
     pub(super) locks: &'a KeyLocks,
     pub(super) memo: &'a Memo,

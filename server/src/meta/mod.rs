@@ -105,6 +105,8 @@ pub struct Meta<K: Kv, D: BlockDevice> {
     store: BlockStore<D>,
     limits: Limits,
     incarnation: Incarnation,
+    /// If this life begins an incarnation: the last entry that is left of the one before.
+    lost_after: Option<LogIndex>,
     sequences: Sequences,
     partitions: Partitions,
     usages: Usages,
@@ -276,6 +278,11 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
     /// The last entry on the device; it survives a kill.
     pub fn written(&self) -> LogIndex {
         self.log.written()
+    }
+
+    /// If this life began an incarnation: the last entry that was left of the one before.
+    pub fn lost_after(&self) -> Option<LogIndex> {
+        self.lost_after
     }
 
     /// The last entry that survives a power cut.

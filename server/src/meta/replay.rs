@@ -111,6 +111,7 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
         superblock.life += 1;
         if superblock.boot_id != options.boot_id || lost {
             superblock.incarnation.0 += 1;
+            meta.lost_after = Some(meta.log.written());
         }
         superblock.boot_id = options.boot_id;
         meta.incarnation = superblock.incarnation;
@@ -139,6 +140,7 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
             store,
             limits,
             incarnation: Incarnation(0),
+            lost_after: None,
             sequences: Sequences::new(0),
             partitions: Partitions::default(),
             usages: Usages::default(),

@@ -20,6 +20,10 @@ pub fn run<V: World>(v: &mut View<V>, job: Job) -> OpResult<()> {
             lock::release(v, ino, |owner| ended.owned(owner));
             Ok(())
         }
+        Job::Drop(ino, gone) => {
+            lock::release(v, ino, |owner| *owner == gone);
+            Ok(())
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::core::{Halt, MemoryChange, OpResult, View, World, flock};
 use crate::meta::db::{Db, key};
 use crate::records::{LockRecord, Record};
-use sealfs_protocol::message::{LockOwner, LockRange, LockSpace, LockType, OpReply};
-use sealfs_protocol::{Errno, InodeId};
+use sealfs_protocol::message::{LockMark, LockOwner, LockRange, LockSpace, LockType, OpReply};
+use sealfs_protocol::{Errno, InodeId, OpenId};
 
 /// Stores what is held on an inode, in the log and in memory.
 pub fn store<V: World>(v: &mut View<V>, ino: InodeId, held: flock::Held) {
@@ -43,7 +43,17 @@ pub fn lock<V: World>(
     wait: bool,
 ) -> OpResult<OpReply> {
     check(v, range)?;
+    if v.locks_rest {
+        return Err(Halt::Grace);
+    }
     let held = v.file_locks.held(ino);
+    if range.kind != LockType::Unlock && v.file_locks.is_sealed(ino) {
+        return Err(if wait {
+            Halt::FileLock
+        } else {
+            Errno::EAGAIN.into()
+        });
+    }
     if range.kind == LockType::Unlock && held.is_empty() {
         return Ok(OpReply::Done);
     }
@@ -80,8 +90,28 @@ fn same_owner(a: &LockRange, b: &LockRange) -> bool {
 /// F_GETLK: the first lock in the way, or none.
 pub fn test<V: World>(v: &mut View<V>, ino: InodeId, range: &LockRange) -> OpResult<OpReply> {
     check(v, range)?;
+    if v.locks_rest {
+        return Err(Halt::Grace);
+    }
+    if v.file_locks.is_sealed(ino) {
+        let owner = LockOwner::Description {
+            session: v.caller.session,
+            open: OpenId(0),
+        };
+        let all = flock::everything(range.space, owner);
+        let kind = LockType::Write;
+        return Ok(OpReply::LockHeld(Some(LockRange { kind, ..all })));
+    }
     let found = flock::conflict(v.file_locks.held(ino), range);
     Ok(OpReply::LockHeld(found.copied()))
+}
+
+/// Whether a lock that was changed then may be lost, or given back in vain.
+pub fn may_be_lost<V: World>(v: &View<V>, mark: LockMark) -> bool {
+    let now = v.incarnation();
+    let before = now.0.checked_sub(1) == Some(mark.incarnation.0);
+    let kept = before && v.lost_after.is_some_and(|last| mark.written <= last.0);
+    mark.incarnation < now && !kept
 }
 
 /// Takes away all locks on an inode whose owner `gone` says is no more.

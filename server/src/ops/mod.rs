@@ -31,7 +31,7 @@ pub use jobs::{run as run_job, serve};
 
 use crate::core::{MemoryChange, OpResult, View, World};
 use data::Bytes;
-use sealfs_protocol::message::{LockOwner, Op, OpReply};
+use sealfs_protocol::message::{LockMark, LockOwner, Op, OpReply};
 use sealfs_protocol::{Errno, InodeId, OpenId};
 
 /// Runs one operation of a client, other than those of `core::control`.
@@ -162,7 +162,8 @@ fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
             ino,
             open,
             executes,
-        } => reassert(v, *ino, *open, *executes),
+            locked,
+        } => reassert(v, *ino, (*open, *executes), *locked),
         _ => Err(Errno::ENOSYS.into()),
     }
 }
@@ -194,11 +195,16 @@ fn close<V: World>(v: &mut View<V>, ino: InodeId, open: OpenId) -> OpReply {
 fn reassert<V: World>(
     v: &mut View<V>,
     ino: InodeId,
-    open: OpenId,
-    executes: bool,
+    (open, executes): (OpenId, bool),
+    locked: Option<LockMark>,
 ) -> OpResult<OpReply> {
     v.inode(ino)?.ok_or(Errno::ESTALE)?;
-    v.remember(MemoryChange::Open(ino, v.caller.session, open, executes));
+    let session = v.caller.session;
+    v.remember(MemoryChange::Open(ino, session, open, executes));
+    if locked.is_some_and(|mark| lock::may_be_lost(v, mark)) {
+        v.remember(MemoryChange::Sealed(ino, session, open));
+        return Ok(OpReply::Errno(Errno::EIO));
+    }
     Ok(OpReply::Done)
 }
 

@@ -110,6 +110,7 @@ impl<W: World> Core<W> {
                 return Some(self.end_here(task, ended));
             }
             PeerRequest::Attend { session } => self.attend(*session),
+            PeerRequest::Sessions => self.live_sessions(),
             PeerRequest::LockWaits { clients } => self.lock_waits(clients),
             PeerRequest::BreakLockWait { wait } => self.break_lock_wait(*wait),
             _ => return None,

@@ -26,7 +26,7 @@ use sealfs_protocol::Errno;
 
 pub const MAGIC: u64 = u64::from_le_bytes(*b"sealfsA1");
 /// Raised when a process of the version before could misread the file.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 pub const ARENA_FILE: &[u8] = b"arena";
 
 pub const PROCESSES_MAX: u32 = 1 << 16;
@@ -151,7 +151,7 @@ pub struct WrittenMemory {
 /// Shards whose incarnation a description remembers.
 pub const WRITTEN_MAX: usize = 8;
 
-/// In a slot's `place`: the servers have ended the session that the description was of.
+/// In a slot's `place`: what the description stood for at the servers is gone, its session or locks.
 pub(super) const PLACE_LOST: u32 = 1 << 31;
 
 #[repr(C, align(64))]
@@ -174,6 +174,8 @@ pub struct SlotMemory {
     /// The placeholder directory exists and carries its number (survives generations).
     pub prepared: AtomicU32,
     pub written: [WrittenMemory; WRITTEN_MAX],
+    /// 0, or incarnation (20 bits) | log entry (44): when a lock was last changed through it.
+    pub locked: AtomicU64,
     /// The directory and name that it was opened by; `name_len` 0 where not known.
     pub parent: AtomicU64,
     pub name_len: AtomicU64,

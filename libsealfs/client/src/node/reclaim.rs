@@ -10,9 +10,10 @@ use super::offset::{offset_holder, unlock_offset};
 use super::placeholder::{self, SLOTS_DIR};
 use super::processes::{Process, ProcessIndex};
 use super::runtime::Runtime;
-use super::slot::{SlotId, State, Word};
+use super::slot::{SlotId, State, Word, unpack};
 use super::sys;
 use core::sync::atomic::Ordering;
+use sealfs_protocol::message::LockMark;
 use sealfs_protocol::{InodeId, OpenId, SessionId};
 
 /// A description that the server has to be told the end of.
@@ -22,6 +23,8 @@ pub struct Remains {
     pub manager: ManagerIndex,
     pub ino: InodeId,
     pub open: OpenId,
+    /// When a lock was last changed through it.
+    pub locked: Option<LockMark>,
 }
 
 impl Arena {
@@ -156,6 +159,23 @@ impl Arena {
             .collect()
     }
 
+    /// What a server said of the locks of a description after its restart.
+    pub fn judge_locks(
+        &self,
+        manager: ManagerIndex,
+        ino: InodeId,
+        open: OpenId,
+        intact: Option<LockMark>,
+    ) {
+        for index in 0..self.map.used(Table::Slots) {
+            let slot = self.slot_word(index).and_then(|(id, _)| self.slot(id));
+            let slot = slot.filter(|s| (s.manager(), s.ino(), s.open_id()) == (manager, ino, open));
+            if let Some(slot) = slot {
+                slot.judge_locks(intact);
+            }
+        }
+    }
+
     fn slot_word(&self, index: u32) -> Option<(SlotId, Word)> {
         let word = Word(self.map.slot(index)?.word.load(Ordering::SeqCst));
         Some((
@@ -204,6 +224,7 @@ impl Arena {
             manager: ManagerIndex((memory.place.load(Ordering::Relaxed) >> 8) as u8),
             ino: InodeId(memory.ino.load(Ordering::Relaxed) & i64::MAX as u64),
             open: OpenId(memory.open.load(Ordering::Relaxed)),
+            locked: unpack(memory.locked.load(Ordering::Acquire)),
         })
     }
 

@@ -17,7 +17,23 @@ use super::memory::{PLACE_LOST, SlotMemory, WRITTEN_MAX, load_bytes, store_bytes
 use super::processes::ProcessIndex;
 use core::sync::atomic::{AtomicU64, Ordering};
 use sealfs_protocol::limits::NAME_MAX_BYTES;
+use sealfs_protocol::message::LockMark;
 use sealfs_protocol::{ClusterId, Incarnation, InodeId, OpenId, ShardId, VolumeId};
+
+const WRITTEN_BITS: u32 = 44;
+const WRITTEN_MASK: u64 = (1 << WRITTEN_BITS) - 1;
+
+/// A mark in one word, so that the later one is the greater.
+fn pack(mark: LockMark) -> u64 {
+    mark.incarnation.0 << WRITTEN_BITS | mark.written.min(WRITTEN_MASK)
+}
+
+pub(super) fn unpack(word: u64) -> Option<LockMark> {
+    (word != 0).then_some(LockMark {
+        incarnation: Incarnation(word >> WRITTEN_BITS),
+        written: word & WRITTEN_MASK,
+    })
+}
 
 pub(super) const OWNER_BITS: u32 = 20;
 const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
@@ -139,6 +155,7 @@ impl SlotInit {
         memory.kind.store(0, Ordering::Relaxed);
         memory.offset.store(0, Ordering::Relaxed);
         memory.offset_lock.store(0, Ordering::Relaxed);
+        memory.locked.store(0, Ordering::Relaxed);
         for written in &memory.written {
             written.shard.store(0, Ordering::Relaxed);
             written.incarnation.store(0, Ordering::Relaxed);
@@ -220,7 +237,8 @@ impl<'a> Slot<'a> {
         ManagerIndex((self.memory.place.load(Ordering::Relaxed) >> 8) as u8)
     }
 
-    /// Its session has ended at the servers: what it stood for there is gone.
+    /// Its session has ended at the servers, or they may have lost its locks: what it stood for is
+    /// gone.
     pub fn is_lost(&self) -> bool {
         self.memory.place.load(Ordering::Relaxed) & PLACE_LOST != 0
     }
@@ -314,6 +332,24 @@ impl<'a> Slot<'a> {
             let incarnation = w.incarnation.load(Ordering::Acquire);
             (incarnation != 0).then_some((ShardId(shard as u32), Incarnation(incarnation)))
         })
+    }
+
+    /// Remembers that a lock was changed through it, at the latest then.
+    pub fn note_locked(&self, mark: LockMark) {
+        let _ = self.memory.locked.fetch_max(pack(mark), Ordering::AcqRel);
+    }
+
+    /// When a lock was last changed through it.
+    pub fn locked(&self) -> Option<LockMark> {
+        unpack(self.memory.locked.load(Ordering::Acquire))
+    }
+
+    /// What the server says of its locks after a restart: intact until then, or lost.
+    pub fn judge_locks(&self, intact: Option<LockMark>) {
+        match intact {
+            Some(mark) => self.note_locked(mark),
+            None => drop(self.memory.place.fetch_or(PLACE_LOST, Ordering::SeqCst)),
+        }
     }
 
     /// The offset as it is, for those who do not hold the lock (/proc/self/fdinfo).

@@ -223,14 +223,15 @@ fn a_lock_is_waited_for_and_a_signal_ends_the_wait() {
         last: u64::MAX,
         pid: 1,
     };
-    a.lock(held, range(&a, LockType::Write), None).unwrap();
+    a.lock(held, range(&a, LockType::Write), None, &mut None)
+        .unwrap();
     let write = range(&b, LockType::Write);
-    assert_eq!(b.lock(wanted, write, None), Err(Errno::EAGAIN));
+    assert_eq!(b.lock(wanted, write, None, &mut None), Err(Errno::EAGAIN));
     assert_eq!(
         b.test_lock(wanted, write).unwrap().map(|l| l.kind),
         Some(LockType::Write)
     );
-    let signalled = b.lock(wanted, write, Some(&mut || true));
+    let signalled = b.lock(wanted, write, Some(&mut || true), &mut None);
     assert_eq!(signalled, Err(Errno::EINTR));
     let waiting = AtomicBool::new(false);
     std::thread::scope(|s| {
@@ -238,13 +239,14 @@ fn a_lock_is_waited_for_and_a_signal_ends_the_wait() {
             while !waiting.load(SeqCst) {
                 std::thread::yield_now();
             }
-            a.lock(held, range(&a, LockType::Unlock), None).unwrap();
+            a.lock(held, range(&a, LockType::Unlock), None, &mut None)
+                .unwrap();
         });
         let mut look = || {
             waiting.store(true, SeqCst);
             false
         };
-        b.lock(wanted, write, Some(&mut look)).unwrap();
+        b.lock(wanted, write, Some(&mut look), &mut None).unwrap();
     });
 }
 

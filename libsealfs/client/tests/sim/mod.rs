@@ -20,8 +20,8 @@ use sealfs_transport::tcp::client::{Ready, Until};
 use sealfs_transport::time::Instant;
 use sealfs_transport::world::World;
 use sealfs_transport::world::sim::{SimStream, SimWorld, gather, scatter};
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ pub struct Sim {
     script: Mutex<Script>,
     /// Whether servers know the client when it says hello, and how often it did.
     pub known: Mutex<bool>,
+    known_from: AtomicUsize,
     pub hellos: Mutex<Vec<Hello>>,
     /// Servers that refuse connections.
     pub down: Mutex<Vec<usize>>,
@@ -116,6 +117,7 @@ pub fn client(
         randoms: AtomicU64::new(1),
         script: Mutex::new(Box::new(script)),
         known: Mutex::new(true),
+        known_from: AtomicUsize::new(usize::MAX),
         hellos: Mutex::default(),
         down: Mutex::default(),
         ring: Mutex::new(ring(servers)),
@@ -134,6 +136,11 @@ pub fn client(
 }
 
 impl Sim {
+    /// The greetings after so many say that the client is known.
+    pub fn knows_after(&self, greetings: usize) {
+        self.known_from.store(greetings, SeqCst);
+    }
+
     pub fn now_ms(&self) -> u64 {
         self.now.load(SeqCst) / 1_000_000
     }
@@ -222,7 +229,8 @@ impl Stream {
                 shard: ShardId(self.server as u32 + 1),
                 incarnation: Incarnation(self.sim.incarnation.load(SeqCst)),
                 ring: (ring.version > hello.ring_version).then_some(ring),
-                known: *self.sim.known.lock().unwrap(),
+                known: *self.sim.known.lock().unwrap()
+                    || self.sim.hellos.lock().unwrap().len() >= self.sim.known_from.load(SeqCst),
             };
             self.sim.hellos.lock().unwrap().push(hello);
             let body = codec::encode(&reply).unwrap();
@@ -246,6 +254,7 @@ impl Stream {
                     replies,
                     passed: vec![],
                     rename_version: RenameVersion(1),
+                    written: 0,
                 };
                 (reply, out)
             }

@@ -75,6 +75,21 @@ fn servers_are_told_again_and_again_what_is_open() {
 }
 
 #[test]
+fn a_description_whose_locks_a_server_lost_is_lost_and_no_other() {
+    let kept = Kept::start(LONG);
+    let _actor = kept.actor(2);
+    until("both are named", || {
+        kept.told.known.lock().unwrap().len() == 2
+    });
+    let first = kept.told.known.lock().unwrap()[0];
+    kept.told.judged.lock().unwrap().push((first, None));
+    until("one is left", || {
+        kept.node.arena.live_descriptions().len() == 1
+    });
+    assert_ne!(kept.node.arena.live_descriptions()[0].open, first.open);
+}
+
+#[test]
 fn a_session_that_the_servers_ended_is_followed_by_another_and_its_descriptions_are_lost() {
     let kept = Kept::start(LONG);
     let _actor = kept.actor(2);

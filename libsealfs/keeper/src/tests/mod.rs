@@ -3,10 +3,11 @@
 mod files;
 mod lives;
 
-use crate::cluster::{Cluster, Clusters, File, Known};
+use crate::cluster::{Cluster, Clusters, File, Judged};
 use crate::run::{self, Node};
 use crate::watch::End;
 use rustix::fd::IntoRawFd;
+use sealfs_client::Standing;
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::sys::{self, Fd};
 use sealfs_client::node::{Arena, OpenedFile, Registration, Runtime, SlotId, SlotInit, processes};
@@ -47,6 +48,8 @@ pub struct Told {
     pub executed: Mutex<Vec<File>>,
     /// Descriptions as the keeper last listed them.
     pub known: Mutex<Vec<File>>,
+    /// What will be said of locks the next time.
+    pub judged: Mutex<Vec<Judged>>,
     /// A session that the servers have ended.
     pub refused: Mutex<Option<SessionId>>,
     /// Every call fails until it is lifted.
@@ -93,8 +96,18 @@ impl Cluster for Told {
         }
         Ok(())
     }
-    fn keep_known(&self, files: &[Known]) -> Result<(), Errno> {
-        *self.known.lock().unwrap() = files.iter().map(|(file, _)| *file).collect();
+    fn keep_known(
+        &self,
+        _: SessionId,
+        open: &[Standing],
+        judged: &mut Vec<Judged>,
+    ) -> Result<(), Errno> {
+        let files = open.iter().map(|s| File {
+            ino: s.file.ino,
+            open: s.file.open,
+        });
+        *self.known.lock().unwrap() = files.collect();
+        judged.append(&mut self.judged.lock().unwrap());
         Ok(())
     }
     fn size(&self, file: File) -> Result<u64, Errno> {

@@ -5,6 +5,7 @@ use crate::node::mapped::FileKey;
 use crate::node::placeholder::Kind;
 use crate::node::state_file;
 use sealfs_protocol::manager::ClusterState;
+use sealfs_protocol::message::LockMark;
 use sealfs_protocol::ring::Ring;
 use sealfs_protocol::{Errno, Incarnation, ShardId};
 
@@ -224,6 +225,28 @@ fn a_description_remembers_the_first_incarnation_that_it_wrote_in() {
     );
     slot.forget_written(ShardId(0));
     assert_eq!(slot.written().count(), 1);
+}
+
+#[test]
+fn a_description_remembers_its_last_lock_and_loses_it_only_by_a_word_of_the_server() {
+    let place = Place::new();
+    let runtime = place.runtime();
+    let (arena, me) = join(&runtime);
+    let slot = arena.slot(open_slot(&runtime, &arena, &me, 1)).unwrap();
+    let mark = |incarnation, written| LockMark {
+        incarnation: Incarnation(incarnation),
+        written,
+    };
+    assert_eq!(slot.locked(), None);
+    slot.note_locked(mark(2, 100));
+    slot.note_locked(mark(2, 90));
+    assert_eq!(slot.locked(), Some(mark(2, 100)));
+    let judge = |intact| arena.judge_locks(slot.manager(), slot.ino(), slot.open_id(), intact);
+    judge(Some(mark(3, 0)));
+    assert_eq!(slot.locked(), Some(mark(3, 0)));
+    assert!(!slot.is_lost() && arena.live_descriptions().len() == 1);
+    judge(None);
+    assert!(slot.is_lost() && slot.is_live());
 }
 
 #[test]
