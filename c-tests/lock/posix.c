@@ -67,4 +67,14 @@ static void test(void)
         T(lockf(fd, F_TLOCK, 0));
     }
     T(lockf(fd, F_ULOCK, 0));
+
+    puts("the first of several in the way");
+    T(lock(F_SETLK, F_WRLCK, 50, 10));
+    T(lock(F_SETLK, F_RDLCK, 10, 10));
+    T(lock(F_SETLK, F_WRLCK, 14, 2));
+    CHILD("looks") {
+        query("all", F_WRLCK, 0, 0);
+        query("all to read", F_RDLCK, 0, 0);
+        query("the middle", F_WRLCK, 15, 0);
+    }
 }

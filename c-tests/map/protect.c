@@ -32,5 +32,10 @@ static void test(void)
     T(mprotect(p, page, PROT_NONE));
     T(munmap(m, 2 * page));
     T(munmap(m + 1, page));
+    int wo = OK(open("f", O_WRONLY));
+    P(mmap(NULL, page, PROT_READ, 0, wo, 0));
+    P(mmap(NULL, page, PROT_READ, MAP_SHARED, wo, 0));
+    P(mmap(NULL, 0, PROT_READ, MAP_SHARED, wo, 0));
+    P(mmap(NULL, page, PROT_READ, MAP_PRIVATE, wo, 1));
     ct_sum("f");
 }

@@ -44,4 +44,26 @@ static void test(void)
     at = 0;
     T(sendfile(null, in, &at, 300000));
     T(sendfile(out, in, NULL, 0));
+
+    /* What is refused is refused of an empty file as well. */
+    int empty = OK(open("empty", O_CREAT | O_RDONLY, 0644));
+    T(sendfile(-1, empty, NULL, 1));
+    T(sendfile(empty, empty, NULL, 1));
+    T(sendfile(null, empty, NULL, 1));
+    int local = OK(open("/dev/null", O_RDONLY));
+    T(sendfile(local, empty, NULL, 1));
+
+    /* Nothing stops in the middle. */
+    T(ftruncate(in, 5 << 20));
+    at = 0;
+    T(sendfile(null, in, &at, 1 << 30));
+    printf("offset %lld\n", (long long)at);
+    T(lseek(in, 1, SEEK_SET));
+    T(sendfile(null, in, NULL, 3 << 20));
+    T(lseek(in, 0, SEEK_CUR));
+    OK(pipe(p));
+    OK(fcntl(p[1], F_SETFL, O_NONBLOCK));
+    at = 0;
+    printf("a full pipe: %d\n", sendfile(p[1], in, &at, 5 << 20) > 0 && at > 0 && at < 5 << 20);
+    T(sendfile(p[1], in, &at, 1));
 }

@@ -242,6 +242,15 @@ pub fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
     call(libc::SYS_close_range, args).map(|_| ())
 }
 
+/// The flags that a descriptor was opened with and has now (F_GETFL). EBADF if there is none.
+pub fn open_flags(fd: u32) -> Result<i32, Errno> {
+    let said = call(
+        libc::SYS_fcntl,
+        [fd as usize, libc::F_GETFL as usize, 0, 0, 0, 0],
+    );
+    said.map(|flags| flags as i32)
+}
+
 /// The kernel's own position of a descriptor.
 pub fn position(fd: u32) -> Result<u64, Errno> {
     call(

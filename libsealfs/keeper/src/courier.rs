@@ -366,7 +366,7 @@ mod tests {
         courier.renewed = Some(Instant::now());
         (0..50).for_each(|n| courier.take(close(AWAY, n)));
         for pending in &mut courier.pending {
-            pending.since -= GIVE_UP_AFTER;
+            pending.since = pending.since.checked_sub(GIVE_UP_AFTER).unwrap();
         }
         courier.work();
         assert!(courier.pending.is_empty());

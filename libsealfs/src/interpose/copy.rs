@@ -45,6 +45,20 @@ impl End {
         }
     }
 
+    fn can_read(&self) -> Result<bool, Errno> {
+        match self {
+            End::Ours(open) => Ok(open.can_read()),
+            End::Native(fd) => Ok(kernel::open_flags(*fd)? & libc::O_ACCMODE != libc::O_WRONLY),
+        }
+    }
+
+    fn can_write(&self) -> Result<bool, Errno> {
+        match self {
+            End::Ours(open) => Ok(open.can_write()),
+            End::Native(fd) => Ok(kernel::open_flags(*fd)? & libc::O_ACCMODE != libc::O_RDONLY),
+        }
+    }
+
     fn read(&self, position: Position, bytes: &mut [u8]) -> Result<usize, Errno> {
         match self {
             End::Ours(open) => open.read(position, &mut Spans::own(bytes)),
@@ -244,7 +258,11 @@ pub fn sendfile(ctx: &mut Ctx<'_>) -> Answer {
     if let (End::Native(_), End::Native(_)) = (&to, &from) {
         return theirs(Bypass::NativeDescriptor);
     }
-    if !matches!(from.mode()?, libc::S_IFREG | libc::S_IFBLK) {
+    let mode = from.mode()?;
+    if !from.can_read()? || !to.can_write()? {
+        return Err(Errno::EBADF);
+    }
+    if !matches!(mode, libc::S_IFREG | libc::S_IFBLK) {
         return Err(Errno::EINVAL);
     }
     if let End::Ours(open) = &to
@@ -257,10 +275,32 @@ pub fn sendfile(ctx: &mut Ctx<'_>) -> Answer {
         (End::Ours(a), End::Ours(b)) if a.ino() != b.ino() && b.is_regular() => {
             send_range((a, offset), b, ctx.arg(3))?
         }
-        _ => transfer((&from, offset), (&to, None), ctx.arg(3))?,
+        _ => send((&from, offset), &to, ctx.arg(3))?,
     };
     advance(ctx.arg(2), offset, moved)?;
     value(moved)
+}
+
+/// sendfile with an end that is not ours, until all is sent, the file ends or the other end has had
+/// enough.
+fn send((from, from_at): (&End, Option<u64>), to: &End, len: usize) -> Result<usize, Errno> {
+    let len = len.min(COPY_MAX_BYTES as usize);
+    let mut sent = 0;
+    while sent < len {
+        let step = (len - sent).min(STEP_BYTES);
+        let at = from_at.map(|offset| offset + sent as u64);
+        match transfer((from, at), (to, None), step) {
+            Ok(moved) => {
+                sent += moved;
+                if moved < step {
+                    break;
+                }
+            }
+            Err(_) if sent > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(sent)
 }
 
 /// sendfile between two files of the volume, which differ.

@@ -182,10 +182,11 @@ pub fn mmap(ctx: &mut Ctx<'_>) -> Answer {
     if len == 0 || !offset.is_multiple_of(PAGE_BYTES as u64) {
         return Err(Errno::EINVAL);
     }
-    let shared = matches!(
-        flags & libc::MAP_TYPE,
-        libc::MAP_SHARED | libc::MAP_SHARED_VALIDATE
-    );
+    let shared = match flags & libc::MAP_TYPE {
+        libc::MAP_SHARED | libc::MAP_SHARED_VALIDATE => true,
+        libc::MAP_PRIVATE => false,
+        _ => return Err(Errno::EINVAL),
+    };
     let writes = ctx.int(2) & libc::PROT_WRITE != 0;
     if !open.can_read() || (shared && writes && !open.can_write()) {
         return Err(Errno::EACCES);

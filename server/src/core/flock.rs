@@ -59,13 +59,19 @@ pub fn conflict<'a>(held: &'a [LockRange], wanted: &LockRange) -> Option<&'a Loc
     })
 }
 
-/// The locks after `change` was granted: its owner's locks below it are replaced, cut or split.
+/// The locks after `change` was granted: its owner's locks below it are replaced, cut or split. Owners
+/// stand in the order in which they came, an owner's locks in the order of their ranges, as in the
+/// kernel: F_GETLK names the first that is in the way.
 pub fn apply(held: &[LockRange], change: &LockRange) -> Held {
     let mut next = Held::with_capacity(held.len() + 2);
     let mut merged = *change;
+    let is_ours = |h: &LockRange| h.space == change.space && h.owner == change.owner;
+    let mut came = None;
     for h in held {
-        let ours = h.space == change.space && h.owner == change.owner;
-        if !ours {
+        if is_ours(h) {
+            came.get_or_insert(next.len());
+        }
+        if !is_ours(h) {
             next.push(*h);
         } else if h.kind == change.kind && touches(h, &merged) {
             merged.start = merged.start.min(h.start);
@@ -77,7 +83,12 @@ pub fn apply(held: &[LockRange], change: &LockRange) -> Held {
         }
     }
     if change.kind != LockType::Unlock {
-        next.push(merged);
+        let behind = next
+            .iter()
+            .position(|h| is_ours(h) && h.start > merged.start);
+        let last = next.iter().rposition(is_ours).map(|at| at + 1);
+        let at = behind.or(last).or(came).unwrap_or(next.len());
+        next.insert(at, merged);
     }
     next
 }
@@ -329,6 +340,30 @@ mod tests {
                 lock(1, LockType::Write, 60, 99)
             ]
         );
+    }
+
+    #[test]
+    fn an_owners_locks_stand_in_the_order_of_their_ranges_where_the_owner_came() {
+        let wanted = [
+            (1, LockType::Write, 50, 59),
+            (2, LockType::Read, 0, 9),
+            (1, LockType::Read, 10, 19),
+            (1, LockType::Write, 14, 15),
+            (2, LockType::Read, 80, 89),
+        ];
+        let mut held = Held::new();
+        for (client, kind, start, last) in wanted {
+            held = apply(&held, &lock(client, kind, start, last));
+        }
+        let starts: Vec<_> = held.iter().map(|h| (h.pid, h.start)).collect();
+        assert_eq!(
+            starts,
+            [(1, 10), (1, 14), (1, 16), (1, 50), (2, 0), (2, 80)]
+        );
+        let all = lock(3, LockType::Write, 0, u64::MAX);
+        assert_eq!(conflict(&held, &all).map(|h| h.start), Some(10));
+        let held = apply(&held, &lock(1, LockType::Write, 0, u64::MAX));
+        assert_eq!(held[0], lock(1, LockType::Write, 0, u64::MAX));
     }
 
     #[test]
