@@ -50,6 +50,8 @@ struct Trouble {
     ring: Option<RingVersion>,
     /// A server asks to come back later, in ms.
     busy_ms: Option<u32>,
+    /// A request went out to a server that had greeted us.
+    reached: bool,
 }
 
 impl Client {
@@ -87,7 +89,6 @@ impl Client {
         shared.requests.fetch_add(1, Ordering::Relaxed);
         let credential = self.credential();
         let (mut tries, mut backoff_ms) = (0, BACKOFF_FIRST_MS);
-        let mut give_up_at = mode.deadline;
         loop {
             let state = shared.cluster.state();
             let trouble = shared.attempt(parts, &state.ring, credential, mode);
@@ -95,10 +96,11 @@ impl Client {
                 return;
             }
             let now = shared.config.world.now();
-            if mode.waiting.is_some() && !trouble.away {
-                give_up_at = now.after_ms(self.deadline_ms());
+            // A wait may have lasted for hours when its server dies: the deadline counts from then.
+            if mode.waiting.is_some() && (trouble.reached || !trouble.away) {
+                mode.deadline = now.after_ms(self.deadline_ms());
             }
-            if now >= give_up_at {
+            if now >= mode.deadline {
                 return fail_rest(parts, Errno::EIO);
             }
             tries += 1;
@@ -114,7 +116,7 @@ impl Client {
             if trouble.busy_ms.is_none() {
                 backoff_ms = (backoff_ms * 2).min(BACKOFF_MAX_MS);
             }
-            let pause = Duration::from_millis(u64::from(pause_ms)).min(now.until(give_up_at));
+            let pause = Duration::from_millis(u64::from(pause_ms)).min(now.until(mode.deadline));
             shared.config.world.sleep(pause);
             (shared.config.hooks.long_wait)();
             if let Some(look) = &mut mode.waiting
@@ -163,6 +165,7 @@ impl Shared {
                 Err(why) => trouble.note(part, why, ring),
             }
         }
+        trouble.reached = !under_way.is_empty();
         let outcomes = Self::exchange(parts, &under_way, mode);
         for (sending, (outcome, body)) in under_way.iter().zip(outcomes) {
             let part = &mut parts[sending.part];

@@ -163,8 +163,13 @@ impl Cluster {
 
     /// A client with an identity of its own.
     pub fn client(&self) -> Client {
+        self.client_with(|_| ())
+    }
+
+    pub fn client_with(&self, change: impl FnOnce(&mut Config)) -> Client {
         let mut config = Config::new("main", b"/sealfs");
         config.manager = Some(self.manager.url.clone());
+        change(&mut config);
         let identity = Identity::random(std::process::id(), Credentials::default());
         Client::connect(config, identity).unwrap()
     }

@@ -15,6 +15,7 @@ use sealfs_protocol::message::{LockRange, LockSpace, LockType};
 use sealfs_protocol::{Errno, OpenId};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
 const O_RDWR: u32 = 2;
 const O_CREAT: u32 = 0o100;
@@ -247,6 +248,54 @@ fn a_lock_is_waited_for_and_a_signal_ends_the_wait() {
             false
         };
         b.lock(wanted, write, Some(&mut look), &mut None).unwrap();
+    });
+}
+
+#[test]
+fn a_wait_for_a_lock_that_is_older_than_the_deadline_outlives_restarts() {
+    const DEADLINE_MS: u32 = 1_000;
+    let mut cluster = Cluster::start(1);
+    let a = cluster.client();
+    let b = cluster.client_with(|config| config.deadline_ms = DEADLINE_MS);
+    let held = open(&a, "f", O_RDWR | O_CREAT, 1).unwrap();
+    let wanted = open(&b, "f", O_RDWR, 2).unwrap();
+    let range = |c: &Client, kind| LockRange {
+        space: LockSpace::Record,
+        owner: c.process_owner(),
+        kind,
+        start: 0,
+        last: u64::MAX,
+        pid: 1,
+    };
+    a.lock(held, range(&a, LockType::Write), None, &mut None)
+        .unwrap();
+    let begun = Instant::now();
+    let is_old = AtomicBool::new(false);
+    let b = &b;
+    std::thread::scope(|s| {
+        let waiter = s.spawn(|| {
+            let mut look = || {
+                let age = begun.elapsed();
+                is_old.store(
+                    age > Duration::from_millis(u64::from(2 * DEADLINE_MS)),
+                    SeqCst,
+                );
+                false
+            };
+            b.lock(
+                wanted,
+                range(b, LockType::Write),
+                Some(&mut look),
+                &mut None,
+            )
+        });
+        while !is_old.load(SeqCst) && !waiter.is_finished() {
+            std::thread::yield_now();
+        }
+        cluster.kill_and_restart(0);
+        a.lock(held, range(&a, LockType::Unlock), None, &mut None)
+            .unwrap();
+        assert_eq!(waiter.join().unwrap(), Ok(()));
     });
 }
 
