@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: build demo test model sim lint bench clean tools help
+.PHONY: build demo test model sim storm lint bench clean tools help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,9 @@ test: tools build ## every test; the last line is the total
 
 sim: ## the seeded simulator; SEEDS=10000 for a night
 	SEEDS=$(or $(SEEDS),500) cargo test --release -p sealfs-server --test sim seeds -- --nocapture
+
+storm: tools build ## c-tests, pjdfstest and fsx while a random server is killed every 5 s; SEED=n, ROUNDS=n
+	cargo xtask storm --rounds $(or $(ROUNDS),4) --operations 100000 $(if $(SEED),--seed $(SEED))
 
 model: ## the models of transactions and sessions at their larger bounds; takes minutes
 	SEALFS_MODELS_LARGE=1 cargo test --release -p sealfs-server --test models -- --nocapture --test-threads 1

@@ -14,6 +14,15 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Where scripts work, below the mount.
+    pub const SCRIPTS: &str = "scripts";
+
+    /// With its state below the target folder and the programs that were built there.
+    pub fn up_for_tests(target: &Path, servers: usize, more: &[&str]) -> io::Result<Self> {
+        let state = target.join(format!("test-state-{}", std::process::id()));
+        Self::up(&target.join("release/sealfs"), state, servers, more)
+    }
+
     /// Starts a manager and `servers` servers with one volume, mounted at a prefix of its own; `more`
     /// are further options of `sealfs dev up`.
     pub fn up(program: &Path, state: PathBuf, servers: usize, more: &[&str]) -> io::Result<Self> {
@@ -53,11 +62,9 @@ impl Cluster {
 
     /// A library that did not load would leave everything on the kernel's own file system.
     fn refuse_to_test_the_kernel(&self) -> io::Result<()> {
-        let mut words = self.prefix.split_whitespace();
-        let mut wrapped = Command::new(words.next().unwrap_or("env"));
-        let seen = wrapped
-            .args(words)
-            .args(["test", "-d", &self.mount])
+        let seen = self
+            .wrapped("test")
+            .args(["-d", &self.mount])
             .status()?
             .success();
         if !seen || Path::new(&self.mount).exists() {
@@ -82,6 +89,24 @@ impl Cluster {
         &self.prefix
     }
 
+    /// A program that sees the mount.
+    pub fn wrapped(&self, program: &str) -> Command {
+        let mut words = self.prefix.split_whitespace();
+        let mut wrapped = Command::new(words.next().unwrap_or("env"));
+        wrapped.args(words).arg(program);
+        wrapped
+    }
+
+    /// Kills a daemon as a crash would, and waits for its end.
+    pub fn kill(&self, name: &str) -> io::Result<()> {
+        crate::c_tests::must_succeed(self.command("kill").arg(name))
+    }
+
+    /// Starts a daemon that was killed; returns when it says that it serves.
+    pub fn start(&self, name: &str) -> io::Result<()> {
+        crate::c_tests::must_succeed(self.command("start").arg(name))
+    }
+
     /// A directory below the mount.
     pub fn folder(&self, name: &str) -> PathBuf {
         Path::new(&self.mount).join(name)
@@ -90,13 +115,8 @@ impl Cluster {
     /// A new directory below the mount that everybody may enter.
     pub fn new_folder(&self, name: &str) -> io::Result<PathBuf> {
         let folder = self.folder(name);
-        let mut words = self.prefix.split_whitespace();
-        let mut wrapped = Command::new(words.next().unwrap_or("env"));
-        wrapped
-            .args(words)
-            .args(["mkdir", "-m", "755"])
-            .arg(&folder);
-        crate::c_tests::must_succeed(&mut wrapped)?;
+        let mut mkdir = self.wrapped("mkdir");
+        crate::c_tests::must_succeed(mkdir.args(["-m", "755"]).arg(&folder))?;
         Ok(folder)
     }
 
@@ -105,7 +125,7 @@ impl Cluster {
         script
             .env("SEALFS_BIN", &self.program)
             .env("SEALFS_STATE", &self.state)
-            .env("SEALFS_ROOT", self.folder("scripts"))
+            .env("SEALFS_ROOT", self.folder(Self::SCRIPTS))
             .env("SEALFS_WRAP", &self.prefix);
     }
 }

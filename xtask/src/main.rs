@@ -2,7 +2,7 @@
 //!
 //! Each verb is one module: `tidy` (taste enforced by a tool), `c_tests` (the POSIX contract, run locally and on
 //! sealfs), `coverage` (docs/posix-coverage.md from its table), `oracle` (no path below the mount in
-//! an strace output), `public` (pjdfstest and fsx), `suite` (everything `make test` runs, with one total).
+//! an strace output), `public` (pjdfstest and fsx), `storm` (suites while servers are killed), `suite` (everything `make test` runs, with one total).
 //! Verbs print facts on stdout and leave with 0 (good) or 1 (something failed); 2 is a usage error.
 
 mod c_tests;
@@ -10,6 +10,7 @@ mod cluster;
 mod coverage;
 mod oracle;
 mod public;
+mod storm;
 mod suite;
 mod tidy;
 
@@ -38,6 +39,8 @@ enum Verb {
     Pjdfstest(public::pjdfstest::Options),
     /// Runs fsx: random operations on one file, verified.
     Fsx(public::fsx::Options),
+    /// Runs suites on three servers of which a random one is killed and started again every few seconds.
+    Storm(storm::Options),
     /// Runs every test and ends with one line `N passed, N failed`.
     Test(suite::Options),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Verb::Oracle(options) => oracle::run(&options),
         Verb::Pjdfstest(options) => public::pjdfstest::run(&root, &options),
         Verb::Fsx(options) => public::fsx::run(&root, &options),
+        Verb::Storm(options) => storm::run(&root, &options),
         Verb::Test(options) => Ok(suite::run(&root, &options)),
     };
     match outcome {

@@ -6,6 +6,7 @@
 use crate::c_tests::{self, Total, target_folder};
 use crate::cluster::Cluster;
 use crate::public::{fsx, pjdfstest};
+use crate::storm::{self, Suite};
 use clap::Args;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ pub struct Options {
 const CLUSTER_SIZES: &[usize] = &[1, 3];
 const FSX_OPERATIONS: u64 = 20_000;
 const FSX_SEED: u32 = 1;
+/// A short storm, with kills that come the faster.
+const STORM_EVERY_MS: u64 = 1_000;
+const STORM_FSX_OPERATIONS: u64 = 4_000;
 /// Seconds a c-test may take on a busy machine.
 const TIME_LIMIT_S: u32 = 30;
 
@@ -46,8 +50,7 @@ pub fn run(root: &Path, options: &Options) -> bool {
             "== {name}: {} good, {} bad, {seconds} s",
             counted.passed, counted.failed
         );
-        total.passed += counted.passed;
-        total.failed += counted.failed;
+        total.add(counted);
     };
     stage("format", &|| cargo_tool(root, &FORMAT));
     stage("clippy", &|| cargo_tool(root, &CLIPPY));
@@ -69,6 +72,7 @@ pub fn run(root: &Path, options: &Options) -> bool {
         });
     }
     stage("fsx", &|| fsx_on(root));
+    stage("storm", &|| storm_on(root));
     for script in SCRIPTS {
         stage(script, &|| script_on(root, script));
     }
@@ -186,6 +190,7 @@ fn pjdfstest_on(root: &Path, servers: usize) -> io::Result<Total> {
     let options = pjdfstest::Options {
         root: Some(cluster.new_folder("pjdfstest")?),
         wrap: cluster.prefix().to_owned(),
+        forgiven: Vec::new(),
     };
     pjdfstest::compare(root, &options)
 }
@@ -207,6 +212,24 @@ fn fsx_on(root: &Path) -> io::Result<Total> {
     fsx::exercise(root, &options)
 }
 
+/// What passes while nothing happens passes while a server is killed each second.
+fn storm_on(root: &Path) -> io::Result<Total> {
+    let options = storm::Options {
+        suites: if is_root()? {
+            vec![Suite::Pjdfstest, Suite::Fsx]
+        } else {
+            vec![Suite::Fsx]
+        },
+        seed: None,
+        every: STORM_EVERY_MS,
+        rounds: 1,
+        operations: STORM_FSX_OPERATIONS,
+        filter: String::new(),
+        command: Vec::new(),
+    };
+    storm::exercise(root, &options)
+}
+
 fn script_on(root: &Path, script: &str) -> io::Result<Total> {
     let cluster = cluster(root, SCRIPT_SERVERS)?;
     let mut command = Command::new("bash");
@@ -222,13 +245,11 @@ fn cluster(root: &Path, servers: usize) -> io::Result<Cluster> {
 }
 
 fn cluster_with(root: &Path, servers: usize, more: &[&str]) -> io::Result<Cluster> {
-    let target = target_folder(root);
-    let state = target.join(format!("test-state-{}", std::process::id()));
-    Cluster::up(&target.join("release/sealfs"), state, servers, more)
+    Cluster::up_for_tests(&target_folder(root), servers, more)
 }
 
 /// Runs a command, passes its output on, and adds up what its lines count.
-fn counted(root: &Path, command: &mut Command) -> io::Result<Total> {
+pub fn counted(root: &Path, command: &mut Command) -> io::Result<Total> {
     let mut child = command
         .current_dir(root)
         .stdin(Stdio::null())
@@ -240,8 +261,7 @@ fn counted(root: &Path, command: &mut Command) -> io::Result<Total> {
             let line = String::from_utf8_lossy(&line?).into_owned();
             println!("{line}");
             if let Some(more) = parse_count(&line) {
-                total.passed += more.passed;
-                total.failed += more.failed;
+                total.add(more);
             }
         }
     }

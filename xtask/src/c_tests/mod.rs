@@ -59,6 +59,11 @@ impl Total {
             failed: usize::from(!good),
         }
     }
+
+    pub fn add(&mut self, more: Self) {
+        self.passed += more.passed;
+        self.failed += more.failed;
+    }
 }
 
 pub fn run(root: &Path, options: &Options) -> io::Result<bool> {
