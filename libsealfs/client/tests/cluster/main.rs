@@ -13,8 +13,8 @@ use sealfs_client::{At, Client, Failure, FileRef, IoVec, IoVecMut};
 use sealfs_protocol::attr::SetAttr;
 use sealfs_protocol::message::{LockRange, LockSpace, LockType};
 use sealfs_protocol::{Errno, OpenId};
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 const O_RDWR: u32 = 2;
@@ -305,10 +305,11 @@ fn killed_servers_lose_nothing_and_nothing_happens_twice() {
     let c = cluster.client();
     c.mkdir(at(&c, "d"), 0o755).unwrap();
     let finished = AtomicBool::new(false);
+    let done = AtomicU64::new(0);
     std::thread::scope(|s| {
         let workers: Vec<_> = (0..3u64)
             .map(|t| {
-                let c = &c;
+                let (c, done) = (&c, &done);
                 s.spawn(move || {
                     for i in 0..60 {
                         let path = format!("d/{t}-{i}");
@@ -321,23 +322,29 @@ fn killed_servers_lose_nothing_and_nothing_happens_twice() {
                         c.rename(at(c, &path), at(c, &moved), 0).unwrap();
                         assert_eq!(read(c, file, 40_000, 9).unwrap(), b"!");
                         c.close(file);
+                        done.fetch_add(1, SeqCst);
                     }
                 })
             })
             .collect();
         let killer = s.spawn(|| {
-            let mut n = 0;
+            let mut kills = 0;
             while !finished.load(SeqCst) {
-                cluster.kill_and_restart(n % 3);
-                n += 1;
+                // Servers that are killed before they serve again let nobody get on.
+                let before = done.load(SeqCst);
+                cluster.kill_and_restart(kills % 3);
+                kills += 1;
+                while done.load(SeqCst) < before + 3 && !finished.load(SeqCst) {
+                    std::thread::park_timeout(Duration::from_millis(1));
+                }
             }
-            n
+            kills
         });
-        for worker in workers {
-            worker.join().unwrap();
-        }
+        let ended: Vec<_> = workers.into_iter().map(|w| w.join()).collect();
         finished.store(true, SeqCst);
-        assert!(killer.join().unwrap() > 0);
+        let kills = killer.join().unwrap();
+        println!("{kills} kills");
+        assert!(kills > 5 && ended.iter().all(Result::is_ok));
     });
     cluster.kill_manager();
     let dir = c.stat(at(&c, "d"), true).unwrap().ino;
