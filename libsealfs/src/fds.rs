@@ -137,7 +137,8 @@ fn look(fd: usize) -> Result<Fd, Errno> {
 fn kind_of(fd: usize) -> Result<Kind, Errno> {
     let runtime = process::runtime()?;
     let kind = placeholder::classify(runtime, process::known_arena(), fd as i32)?;
-    if kind == Kind::Stale && process::known_arena().is_none() {
+    // One of our arena may have been made by another user: only the arena tells.
+    if matches!(kind, Kind::Stale | Kind::Foreign) && process::known_arena().is_none() {
         let arena = &process::node()?.arena;
         return placeholder::classify(runtime, Some(arena), fd as i32);
     }
