@@ -340,7 +340,10 @@ fn killed_servers_lose_nothing_and_nothing_happens_twice() {
             }
             kills
         });
-        let ended: Vec<_> = workers.into_iter().map(|w| w.join()).collect();
+        let ended: Vec<_> = workers
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
         finished.store(true, SeqCst);
         let kills = killer.join().unwrap();
         println!("{kills} kills");
