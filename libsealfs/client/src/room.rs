@@ -43,7 +43,12 @@ impl Client {
         // One block first: often there is nothing left at all.
         let mut next = ((at / BLOCK_BYTES + 1) * BLOCK_BYTES - at) as usize;
         while done + next < refused {
-            let prefix = self.write_prefix(window.part(done, next))?;
+            let prefix = match self.write_prefix(window.part(done, next)) {
+                Ok(prefix) => prefix,
+                // What has landed is what the program is told.
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            };
             done += prefix.landed;
             match prefix.failed {
                 None if prefix.landed < next => break,
