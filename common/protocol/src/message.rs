@@ -263,6 +263,11 @@ pub enum Op {
         limit_bytes: u32,
         with_attributes: bool,
     },
+    /// The records that came with an open of this directory were read: its access time moves, by
+    /// relatime. → `Done`
+    Accessed {
+        ino: InodeId,
+    },
     /// The path of a directory by its parents, as far as this shard owns them. → `Ancestors`
     GetPath {
         dir: InodeId,

@@ -83,6 +83,8 @@ pub struct PageEnd {
     pub parent: InodeId,
     /// The position behind the last record; [`crate::dirent::END`] if nothing follows.
     pub next: u64,
+    /// Reading them moves the access time: the client says so with [`crate::message::Op::Accessed`].
+    pub moves_atime: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]

@@ -555,6 +555,7 @@ fn partition_of(op: &Op) -> PartitionId {
         Op::Rename { from, .. } => from.base.partition(),
         Op::Link { to, .. } => to.base.partition(),
         Op::ReadDir { dir, .. } | Op::GetPath { dir } => dir.partition(),
+        Op::Accessed { ino } => ino.partition(),
         Op::Read { ino, .. }
         | Op::Write { ino, .. }
         | Op::Copy { ino, .. }

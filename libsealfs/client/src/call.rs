@@ -13,9 +13,9 @@ use crate::slots::Slot;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use sealfs_protocol::header::{FLAG_RETRY, Header, Kind};
-use sealfs_protocol::message::{Entry, Op, OpReply};
+use sealfs_protocol::message::{Op, OpReply};
 use sealfs_protocol::ring::Ring;
-use sealfs_protocol::{Epoch, Errno, PartitionId, RenameVersion, RingVersion, ShardId, codec};
+use sealfs_protocol::{Errno, PartitionId, RenameVersion, RingVersion, ShardId, codec};
 use sealfs_transport::error::TransportError;
 use sealfs_transport::link::{Exchange, Response, Tick, exchange_all};
 use sealfs_transport::time::Instant;
@@ -28,8 +28,6 @@ const BACKOFF_MAX_MS: u32 = 200;
 const BUSY_MAX_MS: u32 = 1_000;
 /// While a server is away, a newer ring is looked for every so many tries.
 const TRIES_PER_RING: u32 = 8;
-/// Closes that go along with one request.
-const CLOSES_MAX: usize = 16;
 
 /// How a call is made.
 pub(crate) struct Mode<'a> {
@@ -241,7 +239,7 @@ impl Shared {
             )?;
         }
         if !part.sent && mode.waiting.is_none() {
-            self.take_closes_along(part, ring, owner.id);
+            self.take_along(part, ring, owner.id);
         }
         for entry in &mut part.request.ops {
             entry.epoch = ring.epoch(entry.partition);
@@ -336,31 +334,9 @@ impl Shared {
         response: &Response,
         body: &[u8],
     ) -> Result<Answer, Why> {
-        let (answer, to_close_again) = part.read_reply(connection, response, body)?;
-        self.closing.lock().extend(to_close_again);
+        let (answer, along) = part.read_reply(connection, response, body)?;
+        self.deferred.lock().put_back(part.refused_along(&along));
         Ok(answer)
-    }
-
-    /// Adds closes that wait for a request to this shard.
-    fn take_closes_along(&self, part: &mut Part<'_, '_>, ring: &Ring, shard: ShardId) {
-        let mut closing = self.closing.lock();
-        let mut taken = 0;
-        closing.retain(|file| {
-            let partition = file.ino.partition();
-            let goes = taken < CLOSES_MAX && ring.owner(partition).is_some_and(|o| o.id == shard);
-            if goes {
-                taken += 1;
-                part.request.ops.push(Entry {
-                    partition,
-                    epoch: Epoch(0),
-                    op: Op::Close {
-                        ino: file.ino,
-                        open: file.open,
-                    },
-                });
-            }
-            !goes
-        });
     }
 }
 

@@ -8,6 +8,7 @@ use crate::cluster::Cluster;
 use crate::config::{Config, ConnectError, CredentialIndex, FileRef, Identity};
 use crate::connect::{Connections, Role};
 use crate::credentials::CredentialSets;
+use crate::deferred::Deferred;
 use crate::files::Files;
 use crate::slots::Slots;
 use sealfs_protocol::manager::{ClusterState, Volume};
@@ -40,8 +41,7 @@ pub(crate) struct Shared {
     pub credentials: CredentialSets,
     pub directories: Mutex<DirectoryCache>,
     pub files: Mutex<Files>,
-    /// Closes that wait for a request to go along with.
-    pub closing: Mutex<Vec<FileRef>>,
+    pub deferred: Mutex<Deferred>,
     /// Calls to servers so far.
     pub requests: AtomicU64,
 }
@@ -80,7 +80,7 @@ impl Client {
                 connections: Connections::default(),
                 directories: Mutex::default(),
                 files: Mutex::default(),
-                closing: Mutex::default(),
+                deferred: Mutex::default(),
                 requests: AtomicU64::new(0),
             }),
             acting_as: None,

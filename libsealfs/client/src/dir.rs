@@ -21,6 +21,8 @@ pub struct Page {
     pub parent: InodeId,
     /// The position behind the last record; [`dirent::END`] if nothing follows.
     pub next: u64,
+    /// It came with the open, and to read it moves the access time ([`Client::accessed`]).
+    pub moves_atime: bool,
 }
 
 /// An entry of a directory.
@@ -141,7 +143,15 @@ impl Client {
                     return Ok(Listed::Elsewhere);
                 }
                 let len = payload_bytes;
-                Ok(Listed::Page(Page { len, parent, next }, attributes))
+                Ok(Listed::Page(
+                    Page {
+                        len,
+                        parent,
+                        next,
+                        moves_atime: false,
+                    },
+                    attributes,
+                ))
             }
             Some(OpReply::Errno(Errno::ESTALE)) if partition != dir.partition() => {
                 Ok(Listed::Elsewhere)

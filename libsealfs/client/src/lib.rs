@@ -22,6 +22,7 @@ mod config;
 mod connect;
 mod copy;
 mod credentials;
+mod deferred;
 mod descriptors;
 mod dir;
 mod durable;

@@ -1,24 +1,17 @@
 //! Opening and closing.
 //!
-//! A close is not waited for: it goes along with the next request to the same shard, or when enough
-//! have gathered. What must stay true: a description that may hold file locks is closed at once,
+//! A close is not waited for (`deferred`). What must stay true: a description that may hold file locks is closed at once,
 //! since somebody may be waiting for them.
 
 use crate::attr::itself;
 use crate::client::Client;
 use crate::config::{At, FileRef, Outcome};
 use crate::dir::{PAGE_MAX_BYTES, Page};
-use crate::part::Part;
 use crate::walk::{done, unexpected};
 use sealfs_protocol::attr::Attr;
 use sealfs_protocol::message::{Op, OpReply};
 use sealfs_protocol::{Errno, OpenId};
 use sealfs_transport::memory::IoVecMut;
-
-/// Closes that may wait for a request to go along with.
-const CLOSING_MAX: usize = 64;
-/// Closes in one request of their own.
-const BATCH_MAX: usize = 256;
 
 /// What open(2) found or made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -86,6 +79,7 @@ impl Client {
             len: payload_bytes,
             parent: end.parent,
             next: end.next,
+            moves_atime: end.moves_atime,
         });
         let page = page.filter(|p| p.len == read_bytes as usize && attr.is_dir());
         Ok((Opened { attr, created }, page))
@@ -98,14 +92,7 @@ impl Client {
             let _ = self.send_close(file);
             return;
         }
-        let waiting = {
-            let mut closing = self.shared.closing.lock();
-            closing.push(file);
-            closing.len()
-        };
-        if waiting >= CLOSING_MAX {
-            self.flush_deferred();
-        }
+        self.defer_close(file);
     }
 
     /// As [`Client::close`], and waits for the server.
@@ -120,41 +107,6 @@ impl Client {
             open: file.open,
         };
         done(&self.call(file.ino.partition(), op)?)
-    }
-
-    /// Tells the servers of every close that waits. Before exec, exit and long waits.
-    pub fn flush_deferred(&self) {
-        let closing = core::mem::take(&mut *self.shared.closing.lock());
-        if closing.is_empty() {
-            return;
-        }
-        let state = self.shared.cluster.state();
-        let slot = self.shared.slots.take();
-        let mut mode = self.mode(&slot);
-        let mut by_shard: Vec<(u16, Vec<FileRef>)> = Vec::new();
-        for file in closing {
-            let owners = state.ring.owners.get(usize::from(file.ino.partition().0));
-            let owner = owners.copied().unwrap_or(u16::MAX);
-            match by_shard.iter_mut().find(|(o, _)| *o == owner) {
-                Some((_, files)) => files.push(file),
-                None => by_shard.push((owner, vec![file])),
-            }
-        }
-        let close = |file: &FileRef| {
-            let op = Op::Close {
-                ino: file.ino,
-                open: file.open,
-            };
-            (file.ino.partition(), op)
-        };
-        let batches = by_shard
-            .iter()
-            .flat_map(|(_, files)| files.chunks(BATCH_MAX));
-        let mut parts: Vec<Part<'_, '_>> = batches
-            .map(|files| Part::new(&slot, files.iter().map(close).collect(), &[], &mut []))
-            .collect();
-        // A server that cannot be reached forgets its opens by itself, or is told by the keeper.
-        self.run(&mut parts, &mut mode);
     }
 
     /// Tells a server again that a description is open (the keeper, after a server's restart), or that

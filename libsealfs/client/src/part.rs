@@ -1,6 +1,5 @@
 //! The parts of a call: one request each, and what became of it.
 
-use crate::config::FileRef;
 use crate::connect::{Connection, Unreachable};
 use crate::slots::Slot;
 use sealfs_protocol::header::Kind;
@@ -11,6 +10,7 @@ use sealfs_protocol::{
 use sealfs_transport::error::TransportError;
 use sealfs_transport::link::Response;
 use sealfs_transport::memory::{IoVec, IoVecMut};
+use std::ops::Range;
 
 /// A client that is refused more often than this within one call has ended.
 const FORGOTTEN_MAX: u32 = 3;
@@ -20,8 +20,8 @@ const AGAIN_MS: u32 = 2;
 /// One request of a call: operations for one shard, the owner of the first one's partition.
 pub(crate) struct Part<'a, 'm> {
     pub request: Request,
-    /// Operations of the call itself; closes that go along follow them.
-    own: usize,
+    /// Which operations are the call's own; around them goes what was deferred.
+    own: Range<usize>,
     pub sequence: Sequence,
     pub outgoing: &'a [IoVec<'a>],
     pub incoming: &'a mut [IoVecMut<'m>],
@@ -54,16 +54,10 @@ impl<'a, 'm> Part<'a, 'm> {
         outgoing: &'a [IoVec<'a>],
         incoming: &'a mut [IoVecMut<'m>],
     ) -> Part<'a, 'm> {
-        let own = ops.len();
-        let entries = ops.into_iter().map(|(partition, op)| Entry {
-            partition,
-            epoch: Epoch(0),
-            op,
-        });
+        let own = 0..ops.len();
+        let ops = ops.into_iter().map(entry).collect();
         Part {
-            request: Request {
-                ops: entries.collect(),
-            },
+            request: Request { ops },
             own,
             sequence: slot.next(),
             outgoing,
@@ -75,8 +69,16 @@ impl<'a, 'm> Part<'a, 'm> {
     }
 
     pub fn partition(&self) -> PartitionId {
-        let first = self.request.ops.first();
+        let first = self.request.ops.get(self.own.start);
         first.map_or(PartitionId(0), |e| e.partition)
+    }
+}
+
+fn entry((partition, op): (PartitionId, Op)) -> Entry {
+    Entry {
+        partition,
+        epoch: Epoch(0),
+        op,
     }
 }
 
@@ -103,14 +105,26 @@ impl Part<'_, '_> {
         }
     }
 
-    /// Reads a reply: the answer, and closes that went along and have to go again. `Err` for what
-    /// must be sent again as a whole.
+    /// Adds what goes along, before and behind the call's own operations.
+    pub fn take_along(
+        &mut self,
+        before: impl ExactSizeIterator<Item = (PartitionId, Op)>,
+        behind: impl Iterator<Item = (PartitionId, Op)>,
+    ) {
+        let (start, added) = (self.own.start, before.len());
+        self.request.ops.splice(start..start, before.map(entry));
+        self.request.ops.extend(behind.map(entry));
+        self.own = start + added..self.own.end + added;
+    }
+
+    /// Reads a reply: the answer, and the replies to what went along. `Err` for what must be sent
+    /// again as a whole.
     pub fn read_reply(
         &self,
         connection: &Connection,
         response: &Response,
         body: &[u8],
-    ) -> Result<(Answer, Vec<FileRef>), Why> {
+    ) -> Result<(Answer, Vec<OpReply>), Why> {
         if response.header.kind == Kind::Error {
             return Err(match codec::decode::<FrameError>(body) {
                 Ok(e) if e.again => Why::Busy(AGAIN_MS),
@@ -128,7 +142,10 @@ impl Part<'_, '_> {
             connection.link.give_up();
             return Err(Why::Errno(Errno::EIO));
         };
-        let along = reply.replies.split_off(self.own);
+        let behind = reply.replies.split_off(self.own.end);
+        let own = reply.replies.split_off(self.own.start);
+        let mut along = std::mem::replace(&mut reply.replies, own);
+        along.extend(behind);
         for refusal in reply.replies.iter().filter_map(refusal_of) {
             match refusal {
                 Refusal::WrongEpoch { ring_version } => {
@@ -152,17 +169,15 @@ impl Part<'_, '_> {
             written: reply.written,
             payload_bytes: response.payload_bytes,
         };
-        Ok((answer, self.refused_closes(&along)))
+        Ok((answer, along))
     }
 
-    fn refused_closes(&self, replies: &[OpReply]) -> Vec<FileRef> {
-        let along = self.request.ops[self.own..].iter().zip(replies);
-        let refused = along.filter(|(_, reply)| refusal_of(reply).is_some());
-        let file = |(entry, _): (&Entry, &OpReply)| match entry.op {
-            Op::Close { ino, open } => Some(FileRef { ino, open }),
-            _ => None,
-        };
-        refused.filter_map(file).collect()
+    /// What went along and was refused, by the replies to it.
+    pub fn refused_along<'r>(&'r self, replies: &'r [OpReply]) -> impl Iterator<Item = &'r Op> {
+        let (before, rest) = self.request.ops.split_at(self.own.start);
+        let behind = &rest[self.own.len()..];
+        let along = before.iter().chain(behind).zip(replies);
+        along.filter_map(|(entry, reply)| refusal_of(reply).map(|_| &entry.op))
     }
 }
 

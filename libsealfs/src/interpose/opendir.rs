@@ -181,5 +181,9 @@ pub fn first_page<R>(
     if !kept.serves(client) {
         return None;
     }
-    read(&page, kept.records.get(..page.len)?)
+    let answer = read(&page, kept.records.get(..page.len)?)?;
+    if page.moves_atime {
+        client.accessed(file.ino);
+    }
+    Some(answer)
 }

@@ -96,7 +96,7 @@ fn first<V: World>(v: &mut View<V>, dir: InodeId, position: u64, limit: usize) -
 }
 
 /// The first page of a directory that is being opened, if that is the same as asking for it later:
-/// not of one that is split, nor where a listing moves the access time.
+/// not of one that is split.
 pub fn first_page<V: World>(
     v: &mut View<V>,
     dir: InodeId,
@@ -104,13 +104,27 @@ pub fn first_page<V: World>(
     limit: usize,
 ) -> OpResult<Option<PageEnd>> {
     let directory = record.directory().ok_or(Errno::ENOTDIR)?;
-    if record.nlink == 0 || !directory.split.is_empty() || is_atime_due(record, v) {
+    if record.nlink == 0 || !directory.split.is_empty() {
         return Ok(None);
     }
     let (parent, host) = (directory.parent, (dir.partition(), dir));
     let limit = limit.min(LIMIT_MAX_BYTES);
     let next = page(v, host, DOT_POSITIONS, dirent::END, limit)?;
-    Ok(Some(PageEnd { parent, next }))
+    Ok(Some(PageEnd {
+        parent,
+        next,
+        moves_atime: is_atime_due(record, v),
+    }))
+}
+
+/// The first page was read, some time after the open that brought it.
+pub fn accessed<V: World>(v: &mut View<V>, dir: InodeId) -> OpResult<OpReply> {
+    let mut record = v.inode(dir)?.ok_or(Errno::ESTALE)?;
+    if is_atime_due(&record, v) {
+        record.atime = v.time();
+        v.put_inode(dir, &record);
+    }
+    Ok(OpReply::Done)
 }
 
 /// A page of a part; where another shard hosts it, only who does.

@@ -79,6 +79,7 @@ pub fn run<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
             limit_bytes,
             with_attributes,
         } => dir::read_dir(v, *dir, *position, *limit_bytes, *with_attributes),
+        Op::Accessed { ino } => dir::accessed(v, *ino),
         Op::GetPath { dir } => dir::path(v, *dir),
         Op::Statfs => Ok(statfs::statfs(v)),
         other => run_data(v, other),

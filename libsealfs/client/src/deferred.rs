@@ -1,0 +1,165 @@
+//! What a server has to hear of and nobody waits for: closes, and directories that were read from what came
+//! with their open.
+//!
+//! It goes along with the next request to the same shard: accesses before that request's operations,
+//! so that this process sees its own access times, closes behind them. What must stay true: what a
+//! server refused goes again; nothing waits past an exec, an exit or a long wait of the process.
+
+use crate::call::Mode;
+use crate::client::{Client, Shared};
+use crate::config::FileRef;
+use crate::part::Part;
+use sealfs_protocol::message::Op;
+use sealfs_protocol::ring::Ring;
+use sealfs_protocol::{InodeId, PartitionId, ShardId};
+
+/// What may wait for a request to go along with, of each kind.
+const WAITING_MAX: usize = 64;
+/// What goes along with one request, of each kind.
+const ALONG_MAX: usize = 16;
+/// Operations in one request of their own.
+const BATCH_MAX: usize = 256;
+
+/// What waits for a request to go along with.
+#[derive(Default)]
+pub(crate) struct Deferred {
+    accessed: Vec<InodeId>,
+    closing: Vec<FileRef>,
+}
+
+impl Deferred {
+    fn is_full(&self) -> bool {
+        self.accessed.len() >= WAITING_MAX || self.closing.len() >= WAITING_MAX
+    }
+
+    /// Operations that go along with a request to `shard`: before its own, and behind them.
+    pub fn take_along(&mut self, ring: &Ring, shard: ShardId) -> (Vec<Op>, Vec<Op>) {
+        let is_there = |ino: InodeId| ring.owner(ino.partition()).is_some_and(|o| o.id == shard);
+        let accessed = take(&mut self.accessed, |ino| is_there(*ino));
+        let closing = take(&mut self.closing, |file| is_there(file.ino));
+        let accessed = accessed.into_iter().map(accessed_op);
+        (
+            accessed.collect(),
+            closing.into_iter().map(close_op).collect(),
+        )
+    }
+
+    /// Operations that a server refused: they have to go again.
+    pub fn put_back<'a>(&mut self, refused: impl Iterator<Item = &'a Op>) {
+        for op in refused {
+            match op {
+                Op::Accessed { ino } => self.accessed.push(*ino),
+                Op::Close { ino, open } => self.closing.push(FileRef {
+                    ino: *ino,
+                    open: *open,
+                }),
+                _ => {}
+            }
+        }
+    }
+
+    fn take_all(&mut self) -> Vec<Op> {
+        let accessed = self.accessed.drain(..).map(accessed_op);
+        accessed
+            .chain(self.closing.drain(..).map(close_op))
+            .collect()
+    }
+}
+
+/// The first few of `all` that `goes` holds for.
+fn take<T: Copy>(all: &mut Vec<T>, goes: impl Fn(&T) -> bool) -> Vec<T> {
+    let mut taken = Vec::new();
+    all.retain(|one| {
+        let goes = taken.len() < ALONG_MAX && goes(one);
+        if goes {
+            taken.push(*one);
+        }
+        !goes
+    });
+    taken
+}
+
+fn accessed_op(ino: InodeId) -> Op {
+    Op::Accessed { ino }
+}
+
+fn close_op(file: FileRef) -> Op {
+    Op::Close {
+        ino: file.ino,
+        open: file.open,
+    }
+}
+
+fn partition_of(op: &Op) -> PartitionId {
+    match op {
+        Op::Accessed { ino } | Op::Close { ino, .. } => ino.partition(),
+        _ => PartitionId(0),
+    }
+}
+
+impl Client {
+    /// A directory was read from what came with its open, and its access time is due.
+    pub fn accessed(&self, directory: InodeId) {
+        let full = {
+            let mut deferred = self.shared.deferred.lock();
+            if !deferred.accessed.contains(&directory) {
+                deferred.accessed.push(directory);
+            }
+            deferred.is_full()
+        };
+        if full {
+            self.flush_deferred();
+        }
+    }
+
+    /// The server hears of a close with the next request.
+    pub(crate) fn defer_close(&self, file: FileRef) {
+        let full = {
+            let mut deferred = self.shared.deferred.lock();
+            deferred.closing.push(file);
+            deferred.is_full()
+        };
+        if full {
+            self.flush_deferred();
+        }
+    }
+
+    /// Tells the servers of all that waits. Before exec, exit and long waits.
+    pub fn flush_deferred(&self) {
+        let all = self.shared.deferred.lock().take_all();
+        if all.is_empty() {
+            return;
+        }
+        let state = self.shared.cluster.state();
+        let slot = self.shared.slots.take();
+        let mut mode: Mode<'_> = self.mode(&slot);
+        let mut by_shard: Vec<(u16, Vec<(PartitionId, Op)>)> = Vec::new();
+        for op in all {
+            let partition = partition_of(&op);
+            let owners = state.ring.owners.get(usize::from(partition.0));
+            let owner = owners.copied().unwrap_or(u16::MAX);
+            match by_shard.iter_mut().find(|(o, _)| *o == owner) {
+                Some((_, ops)) => ops.push((partition, op)),
+                None => by_shard.push((owner, vec![(partition, op)])),
+            }
+        }
+        let batches = by_shard.iter().flat_map(|(_, ops)| ops.chunks(BATCH_MAX));
+        let mut parts: Vec<Part<'_, '_>> = batches
+            .map(|ops| Part::new(&slot, ops.to_vec(), &[], &mut []))
+            .collect();
+        // A server that cannot be reached forgets its opens by itself, or is told by the keeper.
+        self.run(&mut parts, &mut mode);
+    }
+}
+
+impl Shared {
+    /// Adds to a request what waits for one to its shard.
+    pub(crate) fn take_along(&self, part: &mut Part<'_, '_>, ring: &Ring, shard: ShardId) {
+        let (before, behind) = self.deferred.lock().take_along(ring, shard);
+        let with_partition = |op: Op| (partition_of(&op), op);
+        part.take_along(
+            before.into_iter().map(with_partition),
+            behind.into_iter().map(with_partition),
+        );
+    }
+}
