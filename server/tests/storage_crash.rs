@@ -60,6 +60,8 @@ struct World {
     flush: Flush,
     commit: Commit,
     change: ChunkChange,
+    /// Of fallocate(2), the last.
+    call: u64,
 }
 
 impl World {
@@ -83,6 +85,7 @@ impl World {
             flush: Flush::None,
             commit: Commit::None,
             change: ChunkChange::default(),
+            call: 0,
         }
     }
 
@@ -118,7 +121,7 @@ impl World {
         self.indices.push(index.0);
     }
 
-    /// Writes to, cuts, punches or removes one file at random.
+    /// Writes to, cuts, punches, reserves for or removes one file at random.
     fn change_a_file(&mut self, model: &mut Model, group: &mut Group) {
         let ino = self.random.below(FILES);
         let offset = self.random.below(CHUNK_BYTES) as u32;
@@ -129,7 +132,8 @@ impl World {
         } as usize;
         let (name, how) = (chunk_name(ino), how(volatile(ino)));
         let old = self.record(ino);
-        let action = self.random.below(12);
+        let action = self.random.below(16);
+        let range = (offset, (offset + len as u32).min(CHUNK_BYTES as u32));
         let file = model.files.entry(ino).or_default();
         let result = match (action, &old) {
             (0, Some(old)) => {
@@ -139,8 +143,28 @@ impl World {
             }
             (1, Some(old)) => {
                 file.truncate(offset as usize);
+                let cut = (offset, self.random.one_in(3));
                 let store = self.meta.store_mut();
-                store.truncate(name, old, offset, how, &mut self.change)
+                store.truncate(name, old, cut, how, &mut self.change)
+            }
+            (3 | 4, old) => {
+                self.call += 1;
+                let (call, store) = (self.call, self.meta.store_mut());
+                store.reserve(old.as_ref(), range, call, how, &mut self.change)
+            }
+            (5, Some(old)) => {
+                let end = (range.1 as usize).min(file.len());
+                if let Some(range) = file.get_mut(offset as usize..end) {
+                    range.fill(0);
+                }
+                let store = self.meta.store_mut();
+                store.clear(name, old, range, how, &mut self.change)
+            }
+            (6, Some(old)) => {
+                let call = if self.random.one_in(2) { old.call } else { 0 };
+                let store = self.meta.store_mut();
+                store.give_back(old, call, how, &mut self.change);
+                Ok(())
             }
             (2, Some(old)) => {
                 let end = (offset as usize + len).min(file.len());

@@ -29,6 +29,8 @@ pub struct Effect {
     pub charge: Charge,
 }
 
+/// Where the bytes of a volume's files are meant, `state` is the version of the published state that
+/// the sender works by: the volume may be new, and the receiver not know it yet.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub enum PeerRequest {
     /// Lock `keys` exclusively and read them; mint an inode in each partition of `allocate`. Unless
@@ -58,15 +60,55 @@ pub enum PeerRequest {
         ino: InodeId,
         slot: u8,
         volume: VolumeId,
+        state: u64,
         layout: Layout,
         generation: TruncateGeneration,
         size_bytes: u64,
+        /// Blocks that were never written stay.
+        spare: bool,
     },
     /// Deallocate a byte range of the file in the partition of one layout slot, for fallocate.
     Punch {
         ino: InodeId,
         slot: u8,
         volume: VolumeId,
+        state: u64,
+        layout: Layout,
+        generation: TruncateGeneration,
+        offset: u64,
+        len: u64,
+    },
+    /// Give a byte range of the file space in the partition of one layout slot, for the call of
+    /// fallocate(2) with this number: all of it, or `Failed`, and then `GiveBack` follows.
+    Reserve {
+        ino: InodeId,
+        slot: u8,
+        volume: VolumeId,
+        state: u64,
+        layout: Layout,
+        generation: TruncateGeneration,
+        offset: u64,
+        len: u64,
+        call: u64,
+    },
+    /// Take out of a byte range what the call has added and nobody has written to.
+    GiveBack {
+        ino: InodeId,
+        slot: u8,
+        volume: VolumeId,
+        state: u64,
+        layout: Layout,
+        generation: TruncateGeneration,
+        offset: u64,
+        len: u64,
+        call: u64,
+    },
+    /// Zero a byte range of the file in the partition of one layout slot; what has space keeps it.
+    Clear {
+        ino: InodeId,
+        slot: u8,
+        volume: VolumeId,
+        state: u64,
         layout: Layout,
         generation: TruncateGeneration,
         offset: u64,
@@ -78,6 +120,7 @@ pub enum PeerRequest {
     WriteSpan {
         ino: InodeId,
         volume: VolumeId,
+        state: u64,
         partition: PartitionId,
         chunk: u64,
         offset_bytes: u32,
@@ -86,6 +129,7 @@ pub enum PeerRequest {
     /// Bytes of a chunk, for a copy into one of the sender's. → `Span`
     ReadSpan {
         volume: VolumeId,
+        state: u64,
         source: Source,
         len_bytes: u32,
     },
@@ -180,7 +224,24 @@ impl PeerRequest {
         match self {
             PeerRequest::Truncate { volume, .. }
             | PeerRequest::Punch { volume, .. }
+            | PeerRequest::Reserve { volume, .. }
+            | PeerRequest::GiveBack { volume, .. }
+            | PeerRequest::Clear { volume, .. }
             | PeerRequest::WriteSpan { volume, .. } => Some(*volume),
+            _ => None,
+        }
+    }
+
+    /// The version of the published state without which a volume may seem not to be there.
+    pub fn state(&self) -> Option<u64> {
+        match self {
+            PeerRequest::Truncate { state, .. }
+            | PeerRequest::Punch { state, .. }
+            | PeerRequest::Reserve { state, .. }
+            | PeerRequest::GiveBack { state, .. }
+            | PeerRequest::Clear { state, .. }
+            | PeerRequest::WriteSpan { state, .. }
+            | PeerRequest::ReadSpan { state, .. } => Some(*state),
             _ => None,
         }
     }

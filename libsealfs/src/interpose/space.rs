@@ -15,7 +15,10 @@ use sealfs_protocol::limits::NAME_MAX_BYTES;
 const MAGIC: i64 = 0x7365_616c;
 const FALLOC_KEEP_SIZE: i32 = 1;
 const FALLOC_PUNCH_HOLE: i32 = 2;
+const FALLOC_COLLAPSE_RANGE: i32 = 8;
 const FALLOC_ZERO_RANGE: i32 = 0x10;
+const FALLOC_INSERT_RANGE: i32 = 0x20;
+const FALLOC_UNSHARE_RANGE: i32 = 0x40;
 
 /// truncate(path, size)
 pub fn truncate(ctx: &mut Ctx<'_>) -> Answer {
@@ -44,11 +47,20 @@ pub fn ftruncate(ctx: &mut Ctx<'_>) -> Answer {
 pub fn fallocate(ctx: &mut Ctx<'_>) -> Answer {
     let open = ours!(ctx);
     let (mode, offset, len) = (ctx.int(1), ctx.arg(2) as i64, ctx.arg(3) as i64);
-    if !open.can_write() {
-        return Err(Errno::EBADF);
-    }
     if offset < 0 || len <= 0 {
         return Err(Errno::EINVAL);
+    }
+    let keeps_size = mode & FALLOC_KEEP_SIZE != 0;
+    // As the kernel looks at it before it looks at the file; then come the modes that are not ours.
+    let ours = match mode & !FALLOC_KEEP_SIZE {
+        0 | FALLOC_ZERO_RANGE => true,
+        FALLOC_PUNCH_HOLE if keeps_size => true,
+        FALLOC_UNSHARE_RANGE => false,
+        FALLOC_COLLAPSE_RANGE | FALLOC_INSERT_RANGE if !keeps_size => false,
+        _ => return Err(Errno::EOPNOTSUPP),
+    };
+    if !open.can_write() {
+        return Err(Errno::EBADF);
     }
     match open.slot.kind() & S_IFMT {
         S_IFREG => {}
@@ -56,15 +68,11 @@ pub fn fallocate(ctx: &mut Ctx<'_>) -> Answer {
         S_IFIFO => return Err(Errno::ESPIPE),
         _ => return Err(Errno::ENODEV),
     }
-    let known = FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE;
-    let punches = mode & FALLOC_PUNCH_HOLE != 0;
-    if mode & !known != 0
-        || (punches && mode & (FALLOC_KEEP_SIZE | FALLOC_ZERO_RANGE) != FALLOC_KEEP_SIZE)
-    {
+    let end = offset.checked_add(len).ok_or(Errno::EFBIG)? as u64;
+    if !ours {
         return Err(Errno::EOPNOTSUPP);
     }
-    let end = offset.checked_add(len).ok_or(Errno::EFBIG)? as u64;
-    if mode & FALLOC_KEEP_SIZE == 0 {
+    if !keeps_size {
         write_limit::check_size(end)?;
     }
     map::write_back(&open)?;

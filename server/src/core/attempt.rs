@@ -34,6 +34,14 @@ struct Outcome {
 impl<W: World> Core<W> {
     /// One run of the current operation, and whatever follows from it.
     pub(crate) fn attempt(&mut self, task: &mut Task, data: &[u8]) -> Attempt {
+        if self.is_late(task) {
+            return Attempt::Done(Answer::Nothing);
+        }
+        if let Work::Peer(request) = &task.work
+            && request.state().is_some_and(|s| s > self.cluster.version)
+        {
+            return self.wait_for_state(task);
+        }
         if let Some(wait) = self.check_room(task, data) {
             return wait;
         }
@@ -58,6 +66,15 @@ impl<W: World> Core<W> {
                 self.halted(task, halt, needs, data)
             }
         }
+    }
+
+    /// It changes chunks for another shard that has come anew while it waited: it was sent again, or
+    /// nobody knows of it any more, and the file may be gone since.
+    fn is_late(&self, task: &Task) -> bool {
+        let Work::Peer(request) = &task.work else {
+            return false;
+        };
+        request.writes_to().is_some() && !self.knows_connection(task.caller.conn)
     }
 
     fn check_room(&mut self, task: &mut Task, data: &[u8]) -> Option<Attempt> {
@@ -191,7 +208,10 @@ impl<W: World> Core<W> {
             (Work::Peer(_), _) => Answer::Peer(PeerReply::Failed(Errno::ESTALE)),
             (_, reply) => Answer::Op(reply),
         };
-        Attempt::Done(answer)
+        match task.memo.undo.take() {
+            Some(undo) => self.answer_after(task, undo, answer),
+            None => Attempt::Done(answer),
+        }
     }
 
     fn space_is_coming(&self, task: &Task) -> bool {

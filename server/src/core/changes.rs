@@ -78,8 +78,12 @@ pub struct Changes {
     pub bump: Option<Bump>,
     /// What [`View::stage`] says when it runs again.
     pub stage: Option<u64>,
-    /// Only a bounded step was made: run again after this has taken place.
+    /// Only a bounded step was made: run again after this has taken place,
     pub again: bool,
+    /// but let others go first.
+    pub rest: bool,
+    /// To be done before the answer if the operation fails from now on.
+    pub undo: Option<Job>,
     /// Space that is promised and not taken.
     pub expected: Option<Charge>,
 }

@@ -80,17 +80,22 @@ impl<W: World> Core<W> {
     pub(crate) fn after_commit(&mut self, task: &mut Task, answer: Answer, then: Next) -> Attempt {
         match then {
             Next::Again => Attempt::Again,
+            // At the next tick, which comes after the frames that have arrived.
+            Next::Rest => self.come_back(task, 0),
             Next::Nothing => Attempt::Done(answer),
-            Next::Job(job) => {
-                if let Some(txn) = task.txn.take() {
-                    self.release_keys(txn);
-                }
-                task.held = Some(answer);
-                task.waiting = Waiting::Job;
-                self.start_job(job, Some(task.id));
-                Attempt::Parked
-            }
+            Next::Job(job) => self.answer_after(task, job, answer),
         }
+    }
+
+    /// Parks a task until a job is over; then `answer` goes out.
+    pub(crate) fn answer_after(&mut self, task: &mut Task, job: Job, answer: Answer) -> Attempt {
+        if let Some(txn) = task.txn.take() {
+            self.release_keys(txn);
+        }
+        task.held = Some(answer);
+        task.waiting = Waiting::Job;
+        self.start_job(job, Some(task.id));
+        Attempt::Parked
     }
 
     /// A key that the changes touch and another transaction holds.
@@ -138,7 +143,12 @@ impl<W: World> Core<W> {
         if let Some(stage) = changes.stage {
             task.memo.stage = stage;
         }
-        Ok(if changes.again {
+        if changes.undo.is_some() {
+            task.memo.undo = changes.undo;
+        }
+        Ok(if changes.rest {
+            Next::Rest
+        } else if changes.again {
             Next::Again
         } else {
             changes.then.map_or(Next::Nothing, Next::Job)
@@ -378,6 +388,7 @@ impl<W: World> Core<W> {
 pub(crate) enum Next {
     Nothing,
     Again,
+    Rest,
     Job(Job),
 }
 

@@ -15,7 +15,7 @@ use sealfs_protocol::message::{
     FrameError, Hello, HelloReply, OpReply, Refusal, Reply, Request, Who,
 };
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
-use sealfs_protocol::{ClientId, Errno, RenameVersion, ShardId, VolumeId};
+use sealfs_protocol::{ClientId, Errno, InodeId, RenameVersion, ShardId, VolumeId};
 
 /// Most operations in one request.
 const OPERATIONS_MAX: usize = 4096;
@@ -268,8 +268,25 @@ impl<W: World> Core<W> {
             deadline_ns: self.deadline(header.deadline_ms),
             ..Caller::default()
         };
+        if let PeerRequest::GiveBack { ino, .. } | PeerRequest::RemoveChunks { ino, .. } = &request
+        {
+            self.end_reserves(*ino);
+        }
         let id = self.fresh_task();
         self.drive(Task::new(id, caller, Work::Peer(request)), Some(payload));
+    }
+
+    /// Whoever reserves space for a file here is asked no more: its owner has given the call up.
+    fn end_reserves(&mut self, ino: InodeId) {
+        let reserves = |t: &Task| matches!(&t.work, Work::Peer(PeerRequest::Reserve { ino: i, .. }) if *i == ino);
+        let over = self.tasks.values().filter(|t| reserves(t));
+        let over: Vec<_> = over.map(|t| t.id).collect();
+        for id in over {
+            if let Some(mut task) = self.tasks.remove(&id) {
+                self.forget_questions(id);
+                self.release_shared(&mut task);
+            }
+        }
     }
 
     /// Sends the replies of a request that has come to its end.

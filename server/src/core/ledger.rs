@@ -228,7 +228,7 @@ impl<W: World> Core<W> {
         self.end_recall_if_complete(volume);
     }
 
-    fn wait_for_state(&mut self, task: &mut Task) -> Attempt {
+    pub(crate) fn wait_for_state(&mut self, task: &mut Task) -> Attempt {
         task.waiting = Waiting::Ring;
         self.ring_waits.push(task.id);
         self.send_now(Action::FetchState);

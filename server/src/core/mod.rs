@@ -43,7 +43,7 @@ pub use cluster::Cluster;
 pub use event::{Action, ConnId, Event, Fault, Halt, Now, OpResult, World};
 pub use flock::FileLocks;
 pub use opens::Opens;
-pub use task::{Ended, Job};
+pub use task::{Ended, Job, Reservation};
 pub use versions::{LEASE_MS as VERSION_LEASE_MS, Versions};
 pub use view::View;
 
@@ -281,6 +281,11 @@ impl<W: World> Core<W> {
     /// Whether a peer has said Hello over this connection and not broken the rules since.
     pub fn knows_connection(&self, conn: ConnId) -> bool {
         self.sessions.connection(conn).is_some()
+    }
+
+    /// The last entry of the log.
+    pub fn last_index(&self) -> LogIndex {
+        self.last_index
     }
 
     /// Everything appended is durable.

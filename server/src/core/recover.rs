@@ -159,6 +159,8 @@ fn root_inode(volume: &Volume, root: sealfs_protocol::InodeId, time: Time) -> In
         generation: TruncateGeneration(0),
         wide: false,
         pending: None,
+        pending_spares: false,
+        reserves: false,
         has_xattrs: false,
         linkable: false,
         body: Body::Directory(Directory::new(root, b"")),

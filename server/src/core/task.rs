@@ -52,6 +52,18 @@ pub enum Job {
     Unlock(InodeId, Ended),
     /// Release the file locks of one owner on an inode.
     Drop(InodeId, LockOwner),
+    /// Take back what a call of fallocate(2) has reserved that cannot have it all.
+    GiveBack(Reservation),
+}
+
+/// A call of fallocate(2) that gives a byte range of a file space.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Reservation {
+    pub ino: InodeId,
+    /// Its number: no other call on this file has the same.
+    pub call: u64,
+    pub from: u64,
+    pub until: u64,
 }
 
 /// Who has ended.
@@ -97,6 +109,8 @@ pub struct Memo {
     /// With the bytes that came along.
     answers: Vec<(ShardId, PeerRequest, (PeerReply, Vec<u8>))>,
     pub stage: u64,
+    /// To be done before the answer if the operation fails.
+    pub undo: Option<Job>,
     /// It will take its time although no other shard holds locks for it: what it reads here is to
     /// be locked as well.
     pub takes_time: bool,
@@ -158,6 +172,7 @@ impl Memo {
         self.forget_shared();
         self.answers.clear();
         self.stage = 0;
+        self.undo = None;
         self.takes_time = false;
     }
 }

@@ -175,6 +175,7 @@ impl<W: World> Core<W> {
         }
         self.forget_questions(id);
         self.release_shared(&mut task);
+        self.jobs.extend(task.memo.undo.take());
         task.held = Some(Self::errno_answer(Errno::EIO));
         self.drive(task, None);
     }

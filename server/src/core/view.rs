@@ -290,6 +290,22 @@ impl<W: World> View<'_, W> {
         self.again();
     }
 
+    /// A step of many: the next begins at `stage`, after others have had their turn.
+    pub fn step_to(&mut self, stage: u64) {
+        self.next_stage(stage);
+        self.changes.rest = true;
+    }
+
+    /// If the operation fails from now on, the job is done before its answer.
+    pub fn or_else(&mut self, undo: Job) {
+        self.changes.undo = Some(undo);
+    }
+
+    /// A number that no other operation of this shard has; from its second run on.
+    pub fn number(&self) -> Option<u64> {
+        self.txn.map(|txn| txn.0 as u64 & (u64::MAX >> 1))
+    }
+
     /// Clients may have cached walks through these directories: they are told before this takes
     /// place.
     pub fn bump_version(&mut self, volume: VolumeId, directories: Vec<InodeId>) {
@@ -384,8 +400,19 @@ impl<W: World> View<'_, W> {
         Err(Halt::Need)
     }
 
+    /// What is free of this shard's store; what was still to be discarded is free at once.
+    pub fn free_bytes(&mut self) -> u64 {
+        self.meta.store_mut().alloc().forgo_discards();
+        self.meta.store().space().free_bytes
+    }
+
     pub fn space(&self) -> crate::store::Space {
         self.meta.store().space()
+    }
+
+    /// What a volume takes in one partition of this shard.
+    pub fn used_in(&self, partition: PartitionId, volume: VolumeId) -> Totals {
+        self.meta.usage_in(partition, volume)
     }
 
     /// What the caller's volume takes on this shard.

@@ -62,20 +62,66 @@ impl<W: World> View<'_, W> {
         self.keep_change(at, change, written)
     }
 
-    /// Cuts a chunk to `len` bytes, or zeroes `range` of it.
+    /// Cuts a chunk to `len` bytes, with all blocks behind or those alone that were written.
     pub fn shorten_chunk(
         &mut self,
         at: (PartitionId, InodeId, u64),
         old: &ChunkRecord,
-        len: u32,
+        (len, spare): (u32, bool),
         how: WriteAs,
     ) -> OpResult<&ChunkRecord> {
         let mut change = Box::<ChunkChange>::default();
         let store = self.meta.store_mut();
-        let done = store.truncate(chunk_name(at), old, len, how, &mut change);
+        let done = store.truncate(chunk_name(at), old, (len, spare), how, &mut change);
         self.keep_change(at, change, done)
     }
 
+    /// Gives all of `range` space, for a call of fallocate(2).
+    pub fn reserve_chunk(
+        &mut self,
+        at: (PartitionId, InodeId, u64),
+        old: Option<&ChunkRecord>,
+        range: Range<u32>,
+        call: u64,
+        how: WriteAs,
+    ) -> OpResult<&ChunkRecord> {
+        let mut change = Box::<ChunkChange>::default();
+        let range = (range.start, range.end);
+        let store = self.meta.store_mut();
+        let done = store.reserve(old, range, call, how, &mut change);
+        self.keep_change(at, change, done)
+    }
+
+    /// Takes out what the call has added to a chunk.
+    pub fn give_back_chunk(
+        &mut self,
+        at: (PartitionId, InodeId, u64),
+        old: &ChunkRecord,
+        call: u64,
+        how: WriteAs,
+    ) -> OpResult<&ChunkRecord> {
+        let mut change = Box::<ChunkChange>::default();
+        let store = self.meta.store_mut();
+        store.give_back(old, call, how, &mut change);
+        self.keep_change(at, change, Ok(()))
+    }
+
+    /// Zeroes `range` of a chunk; what has space keeps it.
+    pub fn clear_chunk(
+        &mut self,
+        at: (PartitionId, InodeId, u64),
+        old: &ChunkRecord,
+        range: Range<u32>,
+        how: WriteAs,
+    ) -> OpResult<&ChunkRecord> {
+        let mut change = Box::<ChunkChange>::default();
+        let range = (range.start, range.end);
+        let store = self.meta.store_mut();
+        let done = store.clear(chunk_name(at), old, range, how, &mut change);
+        self.keep_change(at, change, done)
+    }
+
+    /// Zeroes `range` of a chunk; whole blocks lose their space.
     pub fn punch_chunk(
         &mut self,
         at: (PartitionId, InodeId, u64),

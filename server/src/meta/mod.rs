@@ -352,6 +352,11 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
         self.usages.volume(volume)
     }
 
+    /// The same in one partition.
+    pub fn usage_in(&self, partition: PartitionId, volume: VolumeId) -> Totals {
+        self.usages.partition(partition, volume)
+    }
+
     pub fn usages(&self) -> impl Iterator<Item = (VolumeId, Totals)> + '_ {
         self.usages.volumes()
     }

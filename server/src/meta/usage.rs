@@ -85,6 +85,12 @@ impl Usages {
         self.volumes.get(&volume).copied().unwrap_or_default()
     }
 
+    /// What a volume takes in one partition.
+    pub fn partition(&self, partition: PartitionId, volume: VolumeId) -> Totals {
+        let entry = self.partitions.get(&(partition, volume));
+        entry.map_or(Totals::default(), |e| e.totals)
+    }
+
     pub fn volumes(&self) -> impl Iterator<Item = (VolumeId, Totals)> + '_ {
         self.volumes
             .iter()

@@ -71,6 +71,7 @@ fn append_elsewhere<V: World>(
         let request = PeerRequest::WriteSpan {
             ino,
             volume: record.volume,
+            state: v.cluster.version,
             partition,
             chunk: span.chunk,
             offset_bytes: span.offset_bytes,

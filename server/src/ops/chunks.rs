@@ -13,7 +13,7 @@ use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, InodeId, PartitionId, TruncateGeneration, VolumeId, hash};
 
 /// Chunks that one log entry changes at most; more work is done in further steps.
-const STEP_CHUNKS: usize = 256;
+pub const STEP_CHUNKS: usize = 256;
 const BLOCKS_512_PER_BLOCK: u64 = 8;
 
 /// The partitions that host layout slots of a file, each with one slot that lies there.
@@ -55,6 +55,8 @@ pub struct Cut {
     pub layout: Layout,
     pub from: u64,
     pub until: u64,
+    /// Blocks that were never written stay.
+    pub spare: bool,
     pub how: WriteAs,
 }
 
@@ -67,31 +69,34 @@ pub fn cut<V: World>(v: &mut View<V>, range: &Cut) -> OpResult<bool> {
     if range.until <= range.from || last < first {
         return Ok(false);
     }
-    let found = chunks_between(v, partition, ino, first..=last)?;
+    let goes = |c: &ChunkRecord| !range.spare || !c.crcs.is_empty();
+    let found = chunks_between(v, partition, ino, first..=last, goes)?;
     let more = found.len() > STEP_CHUNKS;
     for (index, record) in found.into_iter().take(STEP_CHUNKS) {
         let start = index * size;
         let lo = range.from.saturating_sub(start) as u32;
         let hi = (range.until - start).min(size) as u32;
         let at = (partition, ino, index);
-        let end = record.end();
-        if lo == 0 && hi >= end {
+        let reach = record.reach();
+        let stays = range.spare && record.has_unwritten();
+        if lo == 0 && hi >= reach && !stays {
             v.drop_chunk(at, record);
-        } else if lo < end && hi >= end {
-            v.shorten_chunk(at, &record, lo, range.how)?;
-        } else if lo < end {
+        } else if lo < reach && hi >= reach {
+            v.shorten_chunk(at, &record, (lo, range.spare), range.how)?;
+        } else if lo < reach {
             v.punch_chunk(at, &record, lo..hi, range.how)?;
         }
     }
     Ok(more)
 }
 
-/// One more than a step's worth of the chunks in a range of indexes.
-fn chunks_between<V: World>(
+/// One more than a step's worth of the chunks in a range of indexes that are `wanted`.
+pub fn chunks_between<V: World>(
     v: &mut View<V>,
     partition: PartitionId,
     ino: InodeId,
     indexes: std::ops::RangeInclusive<u64>,
+    wanted: impl Fn(&ChunkRecord) -> bool,
 ) -> OpResult<Vec<(u64, ChunkRecord)>> {
     let from = key::chunk(partition, ino, *indexes.start());
     let until = key::chunk(partition, ino, indexes.end().saturating_add(1));
@@ -99,7 +104,8 @@ fn chunks_between<V: World>(
     let mut damaged = None;
     v.scan(Db::Chunk, &from, &until, |key, value| {
         match ChunkRecord::decode(value) {
-            Ok(record) => found.push((index_of(key), record)),
+            Ok(record) if wanted(&record) => found.push((index_of(key), record)),
+            Ok(_) => {}
             Err(error) => damaged = Some(error),
         }
         if found.len() > STEP_CHUNKS || damaged.is_some() {
@@ -190,7 +196,7 @@ pub fn install<V: World>(
     (partition, ino): (PartitionId, InodeId),
     (volume, file): (VolumeId, Layout),
     generation: TruncateGeneration,
-    size: u64,
+    (size, spare): (u64, bool),
 ) -> OpResult<bool> {
     let key = key::part(partition, ino, 0);
     let installed: Option<GenerationRecord> = v.read(Db::Part, &key)?;
@@ -203,6 +209,7 @@ pub fn install<V: World>(
         layout: file,
         from: size,
         until: u64::MAX,
+        spare,
         how: v.write_as(volume, generation),
     };
     let more = cut(v, &range)?;
@@ -213,7 +220,7 @@ pub fn install<V: World>(
 
 /// Removes all chunks beyond the first of a dead inode in one partition; whether more is to do.
 pub fn remove<V: World>(v: &mut View<V>, partition: PartitionId, ino: InodeId) -> OpResult<bool> {
-    let found = chunks_between(v, partition, ino, 1..=u64::MAX - 1)?;
+    let found = chunks_between(v, partition, ino, 1..=u64::MAX - 1, |_| true)?;
     let more = found.len() > STEP_CHUNKS;
     for (index, record) in found.into_iter().take(STEP_CHUNKS) {
         v.drop_chunk((partition, ino, index), record);

@@ -53,6 +53,7 @@ fn stored_elsewhere<V: World>(
 ) -> OpResult<Vec<u8>> {
     let request = PeerRequest::ReadSpan {
         volume,
+        state: v.cluster.version,
         source: *source,
         len_bytes: len,
     };
@@ -124,7 +125,7 @@ fn has_data(chunk: &ChunkRecord, offset: u32, len: u32) -> bool {
     chunk.next_data(offset).is_some_and(|at| at < until)
 }
 
-/// Writes zeros by taking out what is there.
+/// Writes zeros by taking out what is there. Space stays: it may have been asked for.
 fn clear<V: World>(v: &mut View<V>, want: Bytes) -> OpResult<OpReply> {
     let end = want.offset + want.len;
     if want.chunk > 0 {
@@ -132,12 +133,12 @@ fn clear<V: World>(v: &mut View<V>, want: Bytes) -> OpResult<OpReply> {
         v.check_writable(volume)?;
         chunks::check_generation(v, partition, want.ino, want.generation)?;
         if let Some(old) = v.chunk(partition, want.ino, want.chunk)?
-            && want.offset < old.end()
+            && want.offset < old.reach()
         {
             let how = v.write_as(volume, want.generation);
             let at = (partition, want.ino, want.chunk);
-            let until = end.min(old.end());
-            v.punch_chunk(at, &old, want.offset..until, how)?;
+            let until = end.min(old.reach());
+            v.clear_chunk(at, &old, want.offset..until, how)?;
         }
         return Ok(data::written(v, u64::from(want.offset), 0));
     }
@@ -148,7 +149,7 @@ fn clear<V: World>(v: &mut View<V>, want: Bytes) -> OpResult<OpReply> {
         return Err(Errno::EINVAL.into());
     }
     let range = (u64::from(want.offset), u64::from(end));
-    truncate::punch_first_chunk(v, want.ino, &mut record, range.0, range.1)?;
+    truncate::zero_first_chunk(v, want.ino, &mut record, range, true)?;
     record.size_bytes = record.size_bytes.max(range.1);
     data::touch(v, &mut record);
     v.put_inode(want.ino, &record);

@@ -65,6 +65,8 @@ pub fn new_inode<W: World>(
         generation: TruncateGeneration(0),
         wide: false,
         pending: None,
+        pending_spares: false,
+        reserves: false,
         has_xattrs: false,
         linkable: false,
         body,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::chunks::{self, Cut};
 use super::data::{self, Bytes};
 use super::unlink::drop_first_chunk;
-use super::{copy, lock, split, truncate, version};
+use super::{copy, lock, reserve, space, split, truncate, version};
 use crate::core::{Job, OpResult, View, World};
 use crate::meta::db::{Db, Key, key, until};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
@@ -20,6 +20,7 @@ pub fn run<V: World>(v: &mut View<V>, job: Job) -> OpResult<()> {
             lock::release(v, ino, |owner| ended.owned(owner));
             Ok(())
         }
+        Job::GiveBack(call) => space::give_back(v, call),
         Job::Drop(ino, gone) => {
             lock::release(v, ino, |owner| *owner == gone);
             Ok(())
@@ -90,6 +91,9 @@ pub fn serve<V: World>(v: &mut View<V>, request: &PeerRequest) -> OpResult<PeerR
     let partition = match request {
         PeerRequest::Truncate { ino, slot, .. }
         | PeerRequest::Punch { ino, slot, .. }
+        | PeerRequest::Reserve { ino, slot, .. }
+        | PeerRequest::GiveBack { ino, slot, .. }
+        | PeerRequest::Clear { ino, slot, .. }
         | PeerRequest::RemoveChunks { ino, slot }
         | PeerRequest::UsedBlocks { ino, slot } => place(*ino, *slot),
         PeerRequest::WriteSpan { partition, .. } => *partition,
@@ -102,14 +106,10 @@ pub fn serve<V: World>(v: &mut View<V>, request: &PeerRequest) -> OpResult<PeerR
             ring_version: v.cluster.ring_version(),
         });
     }
-    let volume = match request {
-        PeerRequest::Truncate { volume, .. }
-        | PeerRequest::Punch { volume, .. }
-        | PeerRequest::WriteSpan { volume, .. }
-        | PeerRequest::ReadSpan { volume, .. } => Some(*volume),
-        _ => None,
-    };
-    if volume.is_some_and(|id| v.cluster.volume(id).is_none()) {
+    if request
+        .volume()
+        .is_some_and(|id| v.cluster.volume(id).is_none())
+    {
         return Err(Errno::ESTALE.into());
     }
     v.partition = partition;
@@ -129,10 +129,11 @@ fn change<V: World>(
             layout,
             generation,
             size_bytes,
+            spare,
             ..
         } => {
-            let file = (*volume, *layout);
-            chunks::install(v, (partition, *ino), file, *generation, *size_bytes)?
+            let (file, cut) = ((*volume, *layout), (*size_bytes, *spare));
+            chunks::install(v, (partition, *ino), file, *generation, cut)?
         }
         PeerRequest::Punch {
             ino,
@@ -149,11 +150,15 @@ fn change<V: World>(
                 layout: *layout,
                 from: *offset,
                 until: offset.saturating_add(*len),
+                spare: false,
                 how: v.write_as(*volume, *generation),
             };
             chunks::cut(v, &range)?
         }
         PeerRequest::RemoveChunks { ino, .. } => chunks::remove(v, partition, *ino)?,
+        PeerRequest::Reserve { .. } | PeerRequest::GiveBack { .. } | PeerRequest::Clear { .. } => {
+            return reserve::serve(v, partition, request);
+        }
         PeerRequest::UsedBlocks { ino, .. } => {
             let blocks_512 = chunks::used_blocks(v, partition, *ino)?;
             return Ok(PeerReply::Used { blocks_512 });
@@ -166,6 +171,7 @@ fn change<V: World>(
             volume,
             source,
             len_bytes,
+            ..
         } => return copy::read_span(v, *volume, source, *len_bytes),
         _ => return write_span(v, request),
     };

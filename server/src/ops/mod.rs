@@ -18,6 +18,7 @@ mod lookup;
 mod open;
 mod permission;
 mod rename;
+mod reserve;
 mod seek;
 mod space;
 mod split;

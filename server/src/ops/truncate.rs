@@ -24,10 +24,13 @@ pub fn resize<V: World>(
     touch: bool,
 ) -> OpResult<()> {
     let before = record.size_bytes;
-    let shrinks = size < before;
+    let grows = size > before;
+    // Blocks that are reserved past the end go with every truncation that does not grow the file.
+    let cuts = size < before || size == before && record.reserves;
     // On growth too: bytes that a writer left past the end and never published must not appear.
-    if record.wide && size != before {
+    if record.wide && (cuts || grows) {
         let cut_at = size.min(before);
+        record.pending_spares = grows && (record.pending.is_none() || record.pending_spares);
         record.pending = Some(record.pending.map_or(cut_at, |p| p.min(cut_at)));
         if record.nlink > 0 {
             let orphan = key::orphan(ino.partition(), ino);
@@ -40,11 +43,12 @@ pub fn resize<V: World>(
         }
         v.then(Job::Truncate(ino));
     }
-    if shrinks || record.wide && size != before {
+    if cuts || record.wide && grows {
         record.generation = TruncateGeneration(record.generation.0.wrapping_add(1));
     }
-    if shrinks {
+    if cuts {
         cut_first_chunk(v, ino, record, size)?;
+        record.reserves = false;
     }
     record.size_bytes = size;
     if touch {
@@ -74,8 +78,9 @@ fn cut_first_chunk<V: World>(
             if size == 0 {
                 v.drop_chunk((partition, ino, 0), chunk);
                 record.body = Body::Inline(Vec::new());
-            } else if size < u64::from(chunk.end()) {
-                let cut = v.shorten_chunk((partition, ino, 0), &chunk, size as u32, how)?;
+            } else if size < u64::from(chunk.reach()) {
+                let at = (partition, ino, 0);
+                let cut = v.shorten_chunk(at, &chunk, (size as u32, false), how)?;
                 *first_blocks_512 = cut.blocks() * BLOCKS_512_PER_BLOCK;
             }
         }
@@ -84,13 +89,13 @@ fn cut_first_chunk<V: World>(
     Ok(())
 }
 
-/// Zeroes `from..until` in chunk 0.
-pub fn punch_first_chunk<V: World>(
+/// Zeroes `from..until` in chunk 0; whole blocks lose their space, unless they are to `keep` it.
+pub fn zero_first_chunk<V: World>(
     v: &mut View<V>,
     ino: InodeId,
     record: &mut InodeRecord,
-    from: u64,
-    until: u64,
+    (from, until): (u64, u64),
+    keep: bool,
 ) -> OpResult<()> {
     let partition = ino.partition();
     let how = v.write_as(record.volume, record.generation);
@@ -105,11 +110,15 @@ pub fn punch_first_chunk<V: World>(
             let Some(chunk) = v.chunk(partition, ino, 0)? else {
                 return Ok(());
             };
-            let until = until.min(u64::from(chunk.end())) as u32;
+            let until = until.min(u64::from(chunk.reach())) as u32;
             if from < u64::from(until) {
-                let at = (partition, ino, 0);
-                let punched = v.punch_chunk(at, &chunk, from as u32..until, how)?;
-                *first_blocks_512 = punched.blocks() * BLOCKS_512_PER_BLOCK;
+                let (at, range) = ((partition, ino, 0), from as u32..until);
+                let zeroed = if keep {
+                    v.clear_chunk(at, &chunk, range, how)?
+                } else {
+                    v.punch_chunk(at, &chunk, range, how)?
+                };
+                *first_blocks_512 = zeroed.blocks() * BLOCKS_512_PER_BLOCK;
             }
         }
         _ => {}
@@ -134,21 +143,25 @@ pub fn finish<V: World>(v: &mut View<V>, ino: InodeId) -> OpResult<()> {
                     ino,
                     slot: *slot,
                     volume: record.volume,
+                    state: v.cluster.version,
                     layout: record.layout,
                     generation: record.generation,
                     size_bytes: size,
+                    spare: record.pending_spares,
                 };
                 (*p, request, 0..0)
             })
             .collect();
         expect_acknowledged(v.ask(questions)?)?;
         for (p, _) in places {
-            if v.is_mine(p) && chunks::install(v, (p, ino), file, record.generation, size)? {
+            let cut = (size, record.pending_spares);
+            if v.is_mine(p) && chunks::install(v, (p, ino), file, record.generation, cut)? {
                 v.again();
                 return Ok(());
             }
         }
         record.pending = None;
+        record.pending_spares = false;
         v.put_inode(ino, &record);
     }
     if record.nlink > 0 {
@@ -182,6 +195,7 @@ pub fn punch_slots<V: World>(
                 ino,
                 slot: *slot,
                 volume: record.volume,
+                state: v.cluster.version,
                 layout: record.layout,
                 generation: record.generation,
                 offset: from,
@@ -199,6 +213,7 @@ pub fn punch_slots<V: World>(
             layout: record.layout,
             from,
             until,
+            spare: false,
             how: v.write_as(record.volume, record.generation),
         };
         more |= chunks::cut(v, &range)?;

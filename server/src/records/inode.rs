@@ -37,6 +37,10 @@ pub struct InodeRecord {
     pub wide: bool,
     /// The size of a truncation that is not yet installed on every layout slot.
     pub pending: Option<u64>,
+    /// It leaves blocks that were never written: the file grows over what is reserved for it.
+    pub pending_spares: bool,
+    /// Blocks may be reserved past the end, by fallocate(2).
+    pub reserves: bool,
     /// Extended attributes exist.
     pub has_xattrs: bool,
     /// Made by O_TMPFILE without O_EXCL and never named: link(2) may give it a first name.

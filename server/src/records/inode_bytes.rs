@@ -27,6 +27,8 @@ const MTIME: u16 = 1 << 8;
 const CTIME: u16 = 1 << 9;
 /// Without: as the modification time.
 const ATIME: u16 = 1 << 10;
+const PENDING_SPARES: u16 = 1 << 11;
+const RESERVES: u16 = 1 << 12;
 
 const INLINE: u8 = 0;
 const CHUNKS: u8 = 1;
@@ -95,6 +97,8 @@ impl Record for InodeRecord {
             generation: TruncateGeneration(generation),
             wide: has(WIDE),
             pending,
+            pending_spares: has(PENDING_SPARES),
+            reserves: has(RESERVES),
             has_xattrs: has(HAS_XATTRS),
             linkable: has(LINKABLE),
             body: from.body(kind)?,
@@ -115,6 +119,8 @@ fn flags(inode: &InodeRecord) -> u16 {
         (MTIME, inode.mtime != inode.btime),
         (CTIME, inode.ctime != inode.mtime),
         (ATIME, inode.atime != inode.mtime),
+        (PENDING_SPARES, inode.pending_spares),
+        (RESERVES, inode.reserves),
     ];
     let set = facts.iter().filter(|(_, is)| *is);
     set.fold(0, |flags, (flag, _)| flags | flag)
@@ -284,6 +290,8 @@ mod tests {
             generation: TruncateGeneration(0),
             wide: false,
             pending: None,
+            pending_spares: false,
+            reserves: false,
             has_xattrs: false,
             linkable: false,
             body: Body::Inline(Vec::new()),
@@ -333,7 +341,7 @@ mod tests {
             small in (any::<u32>(), 0u32..3, any::<u32>(), any::<u32>(), 0u32..2),
             large in (0u64..2, any::<u64>(), proptest::option::of(any::<u64>())),
             times in proptest::array::uniform4((0i64..2, 0u32..2)),
-            facts in any::<[bool; 3]>(),
+            facts in any::<[bool; 5]>(),
             body in bodies(),
         ) -> InodeRecord {
             let time = |(seconds, nanoseconds)| Time { seconds, nanoseconds };
@@ -353,6 +361,8 @@ mod tests {
                 generation: TruncateGeneration(small.4),
                 wide: facts[0],
                 pending: large.2,
+                pending_spares: facts[3],
+                reserves: facts[4],
                 has_xattrs: facts[1],
                 linkable: facts[2],
                 body,

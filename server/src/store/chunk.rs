@@ -1,14 +1,16 @@
 //! The record of one chunk: which blocks of the device hold which blocks of the chunk, and the
 //! checksum of each.
 //!
-//! What must stay true: extents are sorted and do not overlap; `crcs` has one entry per allocated
+//! What must stay true: extents are sorted and do not overlap; `crcs` has one entry per written
 //! block in extent order; the checksum of block b covers the bytes below `end` only, so that the
-//! rest of the last block may be written in place. Bytes in no extent, or past `end`, are zeros.
+//! rest of the last block may be written in place. Bytes in no written extent, or past `end`, are
+//! zeros: what the device holds in a block that is allocated and not written is nobody's to read.
 //! Encoded compactly (a 4 KiB file's record is some 30 bytes); the byte table stands in
 //! docs/on-disk-format.md.
 
 use sealfs_protocol::ids::{TruncateGeneration, VolumeId};
 use sealfs_protocol::usage::Charge;
+use smallvec::SmallVec;
 
 use super::StoreError;
 
@@ -18,21 +20,67 @@ pub const BLOCK_BYTES: u32 = 4096;
 pub const CHUNK_MAX_BYTES: u32 = 64 << 20;
 const CHUNK_MAX_BLOCKS: u32 = CHUNK_MAX_BYTES / BLOCK_BYTES;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const FLAG_VOLATILE: u8 = 1;
+const FLAG_CALL: u8 = 2;
+/// Bits of an extent's length that hold its state.
+const STATE_BITS: u32 = 2;
+
+/// What an extent holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum State {
+    #[default]
+    Written,
+    /// Nothing yet: it reads as zeros, and its first write goes in place.
+    Unwritten,
+    /// The same, added by the call of fallocate(2) that the record names: taken out again if that
+    /// call fails.
+    Added,
+}
 
 /// A run of blocks of the chunk and where it lies on the device, both in blocks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ChunkExtent {
     pub first: u32,
     pub blocks: u32,
     /// Block number from the start of the device's data region.
     pub device_block: u64,
+    pub state: State,
 }
 
 impl ChunkExtent {
     pub fn until(self) -> u32 {
         self.first + self.blocks
+    }
+
+    pub fn is_written(self) -> bool {
+        self.state == State::Written
+    }
+
+    /// Where it lies on the device.
+    pub fn place(self) -> DeviceExtent {
+        DeviceExtent {
+            block: self.device_block,
+            blocks: self.blocks,
+        }
+    }
+
+    /// The part of it in `from..until`, if there is one.
+    fn cut(self, from: u32, until: u32) -> Option<ChunkExtent> {
+        let first = self.first.max(from);
+        let end = self.until().min(until);
+        (first < end).then(|| ChunkExtent {
+            first,
+            blocks: end - first,
+            device_block: self.device_block + u64::from(first - self.first),
+            ..self
+        })
+    }
+
+    fn joins(self, next: ChunkExtent) -> bool {
+        self.until() == next.first
+            && self.device_block + u64::from(self.blocks) == next.device_block
+            && self.state == next.state
     }
 }
 
@@ -46,6 +94,8 @@ pub struct ChunkRecord {
     pub volatile: bool,
     /// Committed length, in bytes from the start of the chunk.
     pub end: u32,
+    /// Which call of fallocate(2) has added the extents of that state; below 2^63.
+    pub call: u64,
     pub extents: Vec<ChunkExtent>,
     pub crcs: Vec<u32>,
 }
@@ -67,11 +117,17 @@ impl ChunkRecord {
         if r.byte()? != VERSION {
             return None;
         }
-        self.volatile = r.byte()? & FLAG_VOLATILE != 0;
+        let flags = r.byte()?;
+        self.volatile = flags & FLAG_VOLATILE != 0;
         self.volume = VolumeId(u32::try_from(r.varint()?).ok()?);
         self.generation = TruncateGeneration(u32::try_from(r.varint()?).ok()?);
         self.mtime_ns = i64::from_le_bytes(r.take(8)?.try_into().ok()?);
         self.end = u32::try_from(r.varint()?).ok()?;
+        self.call = if flags & FLAG_CALL == 0 {
+            0
+        } else {
+            r.varint()?
+        };
         let count = r.varint()?;
         self.extents.clear();
         self.crcs.clear();
@@ -79,23 +135,33 @@ impl ChunkRecord {
             return None;
         }
         let mut at = 0u32;
-        let mut total = 0u32;
+        let mut written = 0u32;
         for _ in 0..count {
             let first = at.checked_add(u32::try_from(r.varint()?).ok()?)?;
-            let blocks = u32::try_from(r.varint()?).ok()?;
+            let length = u32::try_from(r.varint()?).ok()?;
             let device_block = r.varint()?;
+            let blocks = length >> STATE_BITS;
+            let state = match length & ((1 << STATE_BITS) - 1) {
+                0 => State::Written,
+                1 => State::Unwritten,
+                2 => State::Added,
+                _ => return None,
+            };
             at = first.checked_add(blocks)?;
             if blocks == 0 || at > CHUNK_MAX_BLOCKS || device_block >= DEVICE_BLOCK_LIMIT {
                 return None;
             }
-            total += blocks;
+            if state == State::Written {
+                written += blocks;
+            }
             self.extents.push(ChunkExtent {
                 first,
                 blocks,
                 device_block,
+                state,
             });
         }
-        let crcs = r.take(total as usize * 4)?;
+        let crcs = r.take(written as usize * 4)?;
         let crcs = crcs.chunks_exact(4);
         self.crcs
             .extend(crcs.map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])));
@@ -104,16 +170,27 @@ impl ChunkRecord {
 
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
-        out.push(if self.volatile { FLAG_VOLATILE } else { 0 });
+        let volatile = if self.volatile { FLAG_VOLATILE } else { 0 };
+        let added = self.extents.iter().any(|e| e.state == State::Added);
+        let call = if added { FLAG_CALL } else { 0 };
+        out.push(volatile | call);
         varint(out, u64::from(self.volume.0));
         varint(out, u64::from(self.generation.0));
         out.extend_from_slice(&self.mtime_ns.to_le_bytes());
         varint(out, u64::from(self.end));
+        if added {
+            varint(out, self.call);
+        }
         varint(out, self.extents.len() as u64);
         let mut at = 0;
         for e in &self.extents {
             varint(out, u64::from(e.first - at));
-            varint(out, u64::from(e.blocks));
+            let state = match e.state {
+                State::Written => 0,
+                State::Unwritten => 1,
+                State::Added => 2,
+            };
+            varint(out, u64::from(e.blocks) << STATE_BITS | state);
             varint(out, e.device_block);
             at = e.until();
         }
@@ -127,9 +204,35 @@ impl ChunkRecord {
         self.end
     }
 
-    /// Allocated blocks of 4 KiB.
+    /// Allocated blocks of 4 KiB, written or not.
     pub fn blocks(&self) -> u32 {
-        self.crcs.len() as u32
+        self.extents.iter().map(|e| e.blocks).sum()
+    }
+
+    /// Where its last block ends, or its bytes do, whichever is later.
+    pub fn reach(&self) -> u32 {
+        let last = self.extents.last();
+        self.end.max(last.map_or(0, |e| e.until() * BLOCK_BYTES))
+    }
+
+    /// Whether it has blocks that nothing was written to.
+    pub fn has_unwritten(&self) -> bool {
+        self.extents.iter().any(|e| !e.is_written())
+    }
+
+    /// Whether this call of fallocate(2) has added blocks that were not written since.
+    pub fn has_added(&self, call: u64) -> bool {
+        self.call == call && self.extents.iter().any(|e| e.state == State::Added)
+    }
+
+    /// Whether there is nothing else in it.
+    pub fn is_all_added(&self) -> bool {
+        self.end == 0 && self.extents.iter().all(|e| e.state == State::Added)
+    }
+
+    /// About what its encoding takes, in bytes.
+    pub fn encoded_bytes(&self) -> usize {
+        48 + self.extents.len() * 14 + self.crcs.len() * 4
     }
 
     /// What its removal adds to the usage of its volume.
@@ -142,17 +245,18 @@ impl ChunkRecord {
     }
 
     /// The first byte at or after `offset` that is not in a hole; `None` if only holes follow. A
-    /// block that is there is data as a whole, also past the end of what was written to it.
+    /// block that was written is data as a whole, also past the end of what was written to it.
     pub fn next_data(&self, offset: u32) -> Option<u32> {
         let block = offset / BLOCK_BYTES;
-        let extent = self.extents.iter().find(|e| e.until() > block)?;
+        let mut written = self.extents.iter().filter(|e| e.is_written());
+        let extent = written.find(|e| e.until() > block)?;
         Some(offset.max(extent.first * BLOCK_BYTES))
     }
 
-    /// The first byte at or after `offset` that is in a hole.
+    /// The first byte at or after `offset` that is in a hole; what was not written is one.
     pub fn next_hole(&self, offset: u32) -> u32 {
         let mut block = offset / BLOCK_BYTES;
-        for e in &self.extents {
+        for e in self.extents.iter().filter(|e| e.is_written()) {
             if e.first > block {
                 break;
             }
@@ -161,7 +265,7 @@ impl ChunkRecord {
         offset.max(block * BLOCK_BYTES)
     }
 
-    /// Where block `block` lies, and its checksum; `None` for a hole.
+    /// Where block `block` lies, and its checksum; `None` if it was not written.
     pub fn locate(&self, block: u32) -> Option<(u64, u32)> {
         let mut index = 0;
         for e in &self.extents {
@@ -169,13 +273,51 @@ impl ChunkRecord {
                 return None;
             }
             if block < e.until() {
+                if !e.is_written() {
+                    return None;
+                }
                 let within = block - e.first;
                 let crc = self.crcs[index + within as usize];
                 return Some((e.device_block + u64::from(within), crc));
             }
-            index += e.blocks as usize;
+            if e.is_written() {
+                index += e.blocks as usize;
+            }
         }
         None
+    }
+
+    /// Where block `block` lies, written or not.
+    pub(super) fn place_of(&self, block: u32) -> Option<u64> {
+        let e = self.extents_in(block, block + 1).next()?;
+        Some(e.device_block)
+    }
+
+    /// What lies in the blocks `from..until`, cut to them.
+    pub(super) fn extents_in(
+        &self,
+        from: u32,
+        until: u32,
+    ) -> impl Iterator<Item = ChunkExtent> + '_ {
+        let i = self.extents.partition_point(|e| e.until() <= from);
+        let rest = self.extents[i..].iter();
+        rest.map_while(move |e| e.cut(from, until))
+    }
+
+    /// The blocks in `from..until` that have no place, as (first, end).
+    pub fn missing_in(&self, from: u32, until: u32) -> SmallVec<[(u32, u32); 4]> {
+        let mut missing = SmallVec::new();
+        let mut at = from;
+        for e in self.extents_in(from, until) {
+            if at < e.first {
+                missing.push((at, e.first));
+            }
+            at = e.until();
+        }
+        if at < until {
+            missing.push((at, until));
+        }
+        missing
     }
 
     /// How many bytes of block `block` its checksum covers.
@@ -190,55 +332,67 @@ impl ChunkRecord {
         self.extents
             .iter()
             .take_while(|e| e.first < block)
+            .filter(|e| e.is_written())
             .map(|e| (e.until().min(block) - e.first) as usize)
             .sum()
     }
 
     /// Takes the blocks `from..until` out; what they occupied goes to `freed`.
     pub(super) fn remove(&mut self, from: u32, until: u32, freed: &mut Vec<DeviceExtent>) {
+        freed.extend(self.extents_in(from, until).map(ChunkExtent::place));
+        self.take_out(from, until);
+    }
+
+    /// Takes the blocks `from..until` out; what becomes of their places is the caller's business.
+    pub(super) fn take_out(&mut self, from: u32, until: u32) {
         let crcs = self.crcs_below(from)..self.crcs_below(until);
         self.crcs.drain(crcs);
         let mut i = self.extents.partition_point(|e| e.until() <= from);
         while i < self.extents.len() && self.extents[i].first < until {
             let e = self.extents[i];
-            let cut_from = e.first.max(from);
-            let cut_until = e.until().min(until);
-            freed.push(DeviceExtent {
-                block: e.device_block + u64::from(cut_from - e.first),
-                blocks: cut_until - cut_from,
-            });
-            let before = (cut_from > e.first).then(|| ChunkExtent {
-                blocks: cut_from - e.first,
-                ..e
-            });
-            let after = (cut_until < e.until()).then(|| ChunkExtent {
-                first: cut_until,
-                blocks: e.until() - cut_until,
-                device_block: e.device_block + u64::from(cut_until - e.first),
-            });
+            let (before, after) = (e.cut(0, from), e.cut(until, u32::MAX));
             self.extents.splice(i..=i, before.into_iter().chain(after));
             i += usize::from(before.is_some()) + usize::from(after.is_some());
         }
     }
 
-    /// Puts an extent and its checksums into a place that is free, joining neighbours.
+    /// Puts an extent and its checksums (none if it is not written) into a place that is free,
+    /// joining neighbours.
     pub(super) fn insert(&mut self, extent: ChunkExtent, crcs: &[u32]) {
-        debug_assert_eq!(extent.blocks as usize, crcs.len());
+        debug_assert!(extent.is_written() || crcs.is_empty());
+        debug_assert!(!extent.is_written() || extent.blocks as usize == crcs.len());
         let at = self.crcs_below(extent.first);
         self.crcs.splice(at..at, crcs.iter().copied());
         let i = self.extents.partition_point(|e| e.first < extent.first);
-        let joins = |a: ChunkExtent, b: ChunkExtent| {
-            a.until() == b.first && a.device_block + u64::from(a.blocks) == b.device_block
-        };
         self.extents.insert(i, extent);
-        if i + 1 < self.extents.len() && joins(self.extents[i], self.extents[i + 1]) {
+        if i + 1 < self.extents.len() && self.extents[i].joins(self.extents[i + 1]) {
             self.extents[i].blocks += self.extents[i + 1].blocks;
             self.extents.remove(i + 1);
         }
-        if i > 0 && joins(self.extents[i - 1], self.extents[i]) {
+        if i > 0 && self.extents[i - 1].joins(self.extents[i]) {
             self.extents[i - 1].blocks += self.extents[i].blocks;
             self.extents.remove(i);
         }
+    }
+
+    /// What an earlier call has added stays: one call at a time works on a file.
+    pub(super) fn begin_call(&mut self, call: u64) {
+        if self.call == call {
+            return;
+        }
+        self.call = call;
+        for e in &mut self.extents {
+            if e.state == State::Added {
+                e.state = State::Unwritten;
+            }
+        }
+        self.extents.dedup_by(|next, e| {
+            let joins = e.joins(*next);
+            if joins {
+                e.blocks += next.blocks;
+            }
+            joins
+        });
     }
 
     pub(super) fn set_crc(&mut self, block: u32, crc: u32) {
@@ -313,6 +467,7 @@ mod tests {
                 first,
                 blocks,
                 device_block,
+                state: State::Written,
             };
             r.insert(extent, &crcs);
         }

@@ -19,6 +19,9 @@ pub enum StoreError {
     },
     #[error("no space left in the store")]
     Full,
+    /// It takes no more than it frees; what others have freed will do, after the next flush.
+    #[error("no block is free until the next flush")]
+    Awaited,
     /// The log or the overlay has no room: ask `has_room` first, and wait for a commit.
     #[error("the log is full until the next commit")]
     LogFull,
@@ -45,7 +48,7 @@ impl StoreError {
                 Errno::EIO
             }
             StoreError::Full => Errno::ENOSPC,
-            StoreError::LogFull => Errno::EAGAIN,
+            StoreError::LogFull | StoreError::Awaited => Errno::EAGAIN,
             StoreError::ReadOnly(_) => Errno::EROFS,
             StoreError::TooLarge => Errno::EFBIG,
         }

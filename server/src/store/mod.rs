@@ -1,12 +1,15 @@
 //! The block store: the bytes of chunks, directly on a device or a preallocated file.
 //!
 //! A write goes copy-on-write to fresh blocks of 4 KiB, in place only past a chunk's committed
-//! length; the change of the chunk's record, with a checksum for every block, then goes through
-//! the log (`meta`). So a record never names bytes that were not written before it, and what an
-//! older record names stays as it was until a durable barrier covers its freeing. Reads verify
-//! every block: a mismatch is an error, never wrong bytes.
+//! length and where a block is allocated and was never written; the change of the chunk's record,
+//! with a checksum for every block, then goes through the log (`meta`). So a record never names
+//! bytes that were not written before it, and what an older record names stays as it was until a
+//! durable barrier covers its freeing. Reads verify every block: a mismatch is an error, never
+//! wrong bytes. A part of the blocks is kept for changes that free as much as they take, so that
+//! they go on when the store is full.
 //!
-//! `chunk` is the record, `write` and `read` the data path, `alloc` and `release` the space, `superblock` what
+//! `chunk` is the record, `write` and `read` the data path, `reserve` space without data and data
+//! without space, `alloc` and `release` the space, `superblock` what
 //! makes a device ours, `foreign` what makes it somebody else's, `device` real devices and `memory`
 //! one in memory.
 
@@ -19,6 +22,7 @@ mod foreign;
 pub mod memory;
 mod read;
 mod release;
+mod reserve;
 pub mod superblock;
 mod write;
 
@@ -29,10 +33,18 @@ use alloc::Allocator;
 use sealfs_protocol::ids::{InodeId, TruncateGeneration, VolumeId};
 use sealfs_protocol::usage::Charge;
 
-pub use chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, DeviceExtent};
+pub use chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, DeviceExtent, State};
 pub use device::FileDevice;
 pub use error::{OpenError, StoreError};
 pub use memory::MemoryDevice;
+
+/// One block in this many is kept for changes that free as much as they take.
+const KEPT_SHARE: u64 = 64;
+/// But as many as a write of the largest size needs, and no more than are freed between two flushes
+/// of a device that is written at full rate.
+const KEPT_BLOCKS: std::ops::RangeInclusive<u64> = 272..=16384;
+/// And of a small store no more than one in this many.
+const KEPT_SHARE_MAX: u64 = 8;
 
 /// A range of a device, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -91,10 +103,12 @@ impl ChunkChange {
         self.record.extents.clear();
         self.record.crcs.clear();
         self.record.end = 0;
+        self.record.call = 0;
         if let Some(old) = old {
             self.record.extents.extend_from_slice(&old.extents);
             self.record.crcs.extend_from_slice(&old.crcs);
             self.record.end = old.end;
+            self.record.call = old.call;
         }
         // A chunk stays with the volume that its space was charged to.
         self.record.volume = old.map_or(how.volume, |o| o.volume);
@@ -107,7 +121,8 @@ impl ChunkChange {
     }
 }
 
-/// Space of the data region, in bytes.
+/// Space of the data region, in bytes, without what is kept for changes that free as much as they
+/// take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Space {
     pub total_bytes: u64,
@@ -120,6 +135,8 @@ pub struct BlockStore<D> {
     device: Arc<D>,
     region: Region,
     alloc: Allocator,
+    /// Blocks kept for changes that free as much as they take.
+    kept: u64,
     /// Written since the last flush began.
     dirty: bool,
 }
@@ -133,6 +150,9 @@ impl<D: BlockDevice> BlockStore<D> {
             device,
             region,
             alloc: Allocator::new(blocks, discards),
+            kept: (blocks / KEPT_SHARE)
+                .clamp(*KEPT_BLOCKS.start(), *KEPT_BLOCKS.end())
+                .min(blocks / KEPT_SHARE_MAX),
             dirty: false,
         }
     }
@@ -140,9 +160,29 @@ impl<D: BlockDevice> BlockStore<D> {
     pub fn space(&self) -> Space {
         let bytes = u64::from(BLOCK_BYTES);
         Space {
-            total_bytes: self.region.len / bytes * bytes,
-            free_bytes: self.alloc.free_blocks() * bytes,
+            total_bytes: (self.region.len / bytes - self.kept) * bytes,
+            free_bytes: self.alloc.free_blocks().saturating_sub(self.kept) * bytes,
             pending_bytes: self.alloc.pending_blocks() * bytes,
+        }
+    }
+
+    /// Refuses to take `blocks`, of which `growth` are more than the change frees, unless they are
+    /// there. What is kept serves changes without growth; if it is used up they wait for a flush.
+    fn admit(&mut self, blocks: u32, growth: u32) -> Result<(), StoreError> {
+        let (blocks, growth) = (u64::from(blocks), u64::from(growth));
+        let fits = |free: u64| growth == 0 || growth + self.kept <= free;
+        let free = self.alloc.free_blocks();
+        if blocks <= free && fits(free) {
+            return Ok(());
+        }
+        self.alloc.forgo_discards();
+        let free = self.alloc.free_blocks();
+        match blocks <= free {
+            true if fits(free) => Ok(()),
+            false if fits(free) && blocks <= free + self.alloc.pending_blocks() => {
+                Err(StoreError::Awaited)
+            }
+            _ => Err(StoreError::Full),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Reading a chunk: straight into the caller's buffer where whole blocks are wanted, every block
-//! verified before it is believed.
+//! verified before it is believed. What was not written is not read: it is zeros.
 
 use super::chunk::{BLOCK_BYTES, ChunkExtent, ChunkRecord};
 use super::{BlockStore, ChunkName, StoreError, crc};
@@ -20,7 +20,7 @@ impl<D: BlockDevice> BlockStore<D> {
         let data_until = until.min(record.end);
         let mut filled = offset;
         let mut crcs = record.crcs.as_slice();
-        for extent in &record.extents {
+        for extent in record.extents.iter().filter(|e| e.is_written()) {
             let (own, rest) = crcs.split_at(extent.blocks as usize);
             crcs = rest;
             let from = filled.max(extent.first * BLOCK_BYTES);

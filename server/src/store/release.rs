@@ -81,6 +81,12 @@ impl Allocator {
         }
     }
 
+    /// Space is short: what was to be discarded is free at once.
+    pub fn forgo_discards(&mut self) {
+        let runs = self.take_discards();
+        self.discarded(&runs);
+    }
+
     /// Runs to be discarded now; `discarded` then makes them free.
     pub fn take_discards(&mut self) -> Vec<DeviceExtent> {
         std::mem::take(&mut self.pending.to_discard)

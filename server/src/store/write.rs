@@ -1,22 +1,26 @@
-//! Writing a chunk: copy-on-write to fresh blocks, in place only past the committed length.
+//! Writing a chunk: copy-on-write to fresh blocks, in place only past the committed length and in
+//! blocks that were never written.
 //!
 //! What must stay true: no byte that a record's checksum covers is ever overwritten while that
 //! record could come back after a power cut. A block that is covered in part is therefore written
 //! anew as a whole, from its verified old bytes and the new ones; only a pure append continues in
-//! the last block, whose checksum covers nothing past the committed length.
+//! the last block, whose checksum covers nothing past the committed length. A block that is
+//! allocated and not written has never had a checksum at its place; so it never becomes one that
+//! is not written again (`reserve`).
 
 use std::io::IoSlice;
 
 use smallvec::SmallVec;
 
-use super::chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, DeviceExtent};
+use super::chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, State};
 use super::{BlockStore, ChunkChange, ChunkName, StoreError, WriteAs, crc};
 use crate::env::BlockDevice;
 
 const BLOCK: usize = BLOCK_BYTES as usize;
-static ZEROS: [u8; BLOCK] = [0; BLOCK];
+pub(super) static ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 type Slices<'a> = SmallVec<[IoSlice<'a>; 16]>;
+type Extents = SmallVec<[ChunkExtent; 4]>;
 
 /// Bytes in pieces, taken from the front.
 #[derive(Clone)]
@@ -65,7 +69,6 @@ impl<D: BlockDevice> BlockStore<D> {
         let len: usize = data.iter().map(|d| d.len()).sum();
         let end = end_of(offset, len)?;
         out.begin(old, how);
-        self.dirty = true;
         let mut data = Pieces::new(data);
         let result = self
             .append_in_place(offset, end, &mut data, out)
@@ -73,27 +76,31 @@ impl<D: BlockDevice> BlockStore<D> {
         self.settle(result, out)
     }
 
-    /// Cuts a chunk to `len` bytes. Also installs `how.generation` where nothing is cut.
+    /// Cuts a chunk to `len` bytes, with all blocks behind, or (`spare`) those alone that were
+    /// written. Also installs `how.generation` where nothing is cut.
     pub fn truncate(
         &mut self,
         name: ChunkName,
         old: &ChunkRecord,
-        len: u32,
+        (len, spare): (u32, bool),
         how: WriteAs,
         out: &mut ChunkChange,
     ) -> Result<(), StoreError> {
         out.begin(Some(old), how);
+        let behind = len.div_ceil(BLOCK_BYTES);
+        let goes = |e: &ChunkExtent| e.is_written() || !spare;
+        for e in old.extents_in(behind, u32::MAX).filter(goes) {
+            out.record.remove(e.first, e.until(), &mut out.freed);
+        }
         if len >= old.end {
             return Ok(());
         }
-        self.dirty = true;
         let result = self.cut(name, len, out);
         self.settle(result, out)
     }
 
     fn cut(&mut self, name: ChunkName, len: u32, out: &mut ChunkChange) -> Result<(), StoreError> {
         let record = &mut out.record;
-        record.remove(len.div_ceil(BLOCK_BYTES), u32::MAX, &mut out.freed);
         let block = len / BLOCK_BYTES;
         let kept = (len % BLOCK_BYTES) as usize;
         let mut last = [0; BLOCK];
@@ -112,56 +119,21 @@ impl<D: BlockDevice> BlockStore<D> {
         Ok(())
     }
 
-    /// Makes `len` bytes from `offset` on zeros, and gives whole blocks back. The committed
-    /// length stays.
-    pub fn punch(
-        &mut self,
-        name: ChunkName,
-        old: &ChunkRecord,
-        offset: u32,
-        len: u32,
-        how: WriteAs,
-        out: &mut ChunkChange,
-    ) -> Result<(), StoreError> {
-        out.begin(Some(old), how);
-        let until = offset.saturating_add(len).min(old.end);
-        if offset >= until {
-            return Ok(());
-        }
-        self.dirty = true;
-        let result = self.zero(name, (offset, until), out);
-        self.settle(result, out)
-    }
-
-    fn zero(
+    /// Writes zeros where the bytes `from..until`, all in one block, were written.
+    pub(super) fn write_zeros(
         &mut self,
         name: ChunkName,
         (from, until): (u32, u32),
         out: &mut ChunkChange,
     ) -> Result<(), StoreError> {
-        let first_whole = from.div_ceil(BLOCK_BYTES);
-        // The last block is whole if all that is committed of it goes.
-        let until_whole = if until == out.record.end {
-            until.div_ceil(BLOCK_BYTES)
-        } else {
-            until / BLOCK_BYTES
-        };
-        if first_whole < until_whole {
-            let freed = &mut out.freed;
-            out.record.remove(first_whole, until_whole, freed);
+        if from >= until || out.record.locate(from / BLOCK_BYTES).is_none() {
+            return Ok(());
         }
-        let head = (from, until.min(first_whole * BLOCK_BYTES));
-        let tail = (from.max(until_whole * BLOCK_BYTES).max(head.1), until);
-        for (from, until) in [head, tail] {
-            if from < until && out.record.locate(from / BLOCK_BYTES).is_some() {
-                let slices = [IoSlice::new(&ZEROS[..(until - from) as usize])];
-                self.write_fresh(name, (from, until), &mut Pieces::new(&slices), out)?;
-            }
-        }
-        Ok(())
+        let slices = [IoSlice::new(&ZEROS[..(until - from) as usize])];
+        self.write_fresh(name, (from, until), &mut Pieces::new(&slices), out)
     }
 
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         result: Result<(), StoreError>,
         out: &mut ChunkChange,
@@ -200,6 +172,7 @@ impl<D: BlockDevice> BlockStore<D> {
             slices.push(IoSlice::new(piece));
         });
         let at = self.device_offset(device_block) + u64::from(committed % BLOCK_BYTES);
+        self.dirty = true;
         self.device
             .write_at(&slices, at)
             .map_err(StoreError::io(self.device.name()))?;
@@ -243,47 +216,100 @@ impl<D: BlockDevice> BlockStore<D> {
             slices.push(IoSlice::new(&tail[after..]));
         }
         record.end = record.end.max(until);
-        record.remove(first, last + 1, &mut out.freed);
-
-        let goal = first
-            .checked_sub(1)
-            .and_then(|previous| record.locate(previous))
-            .map(|(device_block, _)| device_block + 1);
-        let begun = out.allocated.len();
         let blocks = last + 1 - first;
-        if !self.alloc.allocate(blocks, goal, &mut out.allocated) {
-            return Err(StoreError::Full);
-        }
-        self.write_extents(&out.allocated[begun..], &slices)?;
+        let placed = self.place_blocks(first, last + 1, out)?;
+        self.dirty = true;
+        self.write_extents(&placed, &slices)?;
 
+        let record = &mut out.record;
         let crcs = checksums(
             Pieces::new(&slices),
             blocks,
             record.committed_in(last) as usize,
         );
-        let mut at = first;
-        for extent in &out.allocated[begun..] {
-            let index = (at - first) as usize;
-            let placed = ChunkExtent {
-                first: at,
-                blocks: extent.blocks,
-                device_block: extent.block,
-            };
-            record.insert(placed, &crcs[index..index + extent.blocks as usize]);
-            at += extent.blocks;
+        for extent in placed {
+            let index = (extent.first - first) as usize;
+            record.insert(extent, &crcs[index..index + extent.blocks as usize]);
         }
         out.written.push((first, blocks));
         Ok(())
     }
 
+    /// Takes the blocks `from..until` out of the record, and finds where they are to be written: in
+    /// their places if those were never written, else in fresh ones. In the order of the chunk.
+    fn place_blocks(
+        &mut self,
+        from: u32,
+        until: u32,
+        out: &mut ChunkChange,
+    ) -> Result<Extents, StoreError> {
+        let mut placed = Extents::new();
+        let (mut replaced, mut in_place) = (0, 0);
+        for e in out.record.extents_in(from, until) {
+            if e.is_written() {
+                replaced += e.blocks;
+                out.freed.push(e.place());
+            } else {
+                in_place += e.blocks;
+                let state = State::Written;
+                placed.push(ChunkExtent { state, ..e });
+            }
+        }
+        let fresh = until - from - in_place;
+        let before = from.checked_sub(1).and_then(|b| out.record.place_of(b));
+        out.record.take_out(from, until);
+        if fresh > 0 {
+            self.admit(fresh, fresh.saturating_sub(replaced))?;
+            let goal = before.map(|block| block + 1);
+            self.fill_gaps((from, until, goal), &mut placed, out)?;
+        }
+        Ok(placed)
+    }
+
+    /// Fresh blocks for what of `from..until` is not in `placed`, which is in order and stays so.
+    fn fill_gaps(
+        &mut self,
+        (from, until, mut goal): (u32, u32, Option<u64>),
+        placed: &mut Extents,
+        out: &mut ChunkChange,
+    ) -> Result<(), StoreError> {
+        let (mut at, mut i) = (from, 0);
+        while at < until {
+            let next = placed.get(i).map_or(until, |e| e.first);
+            if at < next {
+                let begun = out.allocated.len();
+                if !self.alloc.allocate(next - at, goal, &mut out.allocated) {
+                    return Err(StoreError::Full);
+                }
+                for fresh in &out.allocated[begun..] {
+                    let extent = ChunkExtent {
+                        first: at,
+                        blocks: fresh.blocks,
+                        device_block: fresh.block,
+                        state: State::Written,
+                    };
+                    placed.insert(i, extent);
+                    at += fresh.blocks;
+                    i += 1;
+                }
+            }
+            if let Some(e) = placed.get(i) {
+                at = e.until();
+                goal = Some(e.device_block + u64::from(e.blocks));
+                i += 1;
+            }
+        }
+        Ok(())
+    }
+
     fn write_extents(
         &self,
-        extents: &[DeviceExtent],
+        extents: &[ChunkExtent],
         slices: &[IoSlice<'_>],
     ) -> Result<(), StoreError> {
         let failed = || StoreError::io(self.device.name());
         if let [extent] = extents {
-            let at = self.device_offset(extent.block);
+            let at = self.device_offset(extent.device_block);
             return self.device.write_at(slices, at).map_err(failed());
         }
         let mut pieces = Pieces::new(slices);
@@ -291,7 +317,7 @@ impl<D: BlockDevice> BlockStore<D> {
             let mut own = Slices::new();
             let len = extent.blocks as usize * BLOCK;
             pieces.take(len, |piece| own.push(IoSlice::new(piece)));
-            let at = self.device_offset(extent.block);
+            let at = self.device_offset(extent.device_block);
             self.device.write_at(&own, at).map_err(failed())?;
         }
         Ok(())
