@@ -53,12 +53,8 @@ pub fn run(config: &Config) -> Result<(), String> {
     let pool = Pool::new();
     let data =
         FileDevice::open(&config.data, Some(config.size_bytes)).map_err(|e| e.to_string())?;
-    let log_device = match &config.log {
-        Some(path) => {
-            Some(FileDevice::open(path, Some(LOG_FILE_BYTES)).map_err(|e| e.to_string())?)
-        }
-        None => None,
-    };
+    let open_log = |path| FileDevice::open(path, Some(LOG_FILE_BYTES)).map_err(|e| e.to_string());
+    let log_device = config.log.as_deref().map(open_log).transpose()?;
     let begun = Superblock::read(&data).map_err(|e| e.to_string())?;
     let owner = begun.filter(|s| s.ready);
     let mut listener = Listener::bind(&config.listen, pool.clone())
@@ -79,20 +75,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     };
     let mut manager = ManagerLink::new(config.manager);
     let who = join(config, &mut report, &mut manager)?;
-    let dir = &config.meta_dir;
-    std::fs::create_dir_all(dir).map_err(|e| format!("meta_dir {}: {e}", dir.display()))?;
-    let kv = LmdbKv::open(dir).map_err(|e| e.to_string())?;
-    let options = Options {
-        cluster: who.cluster,
-        shard: who.shard,
-        boot_id: boot_id().map_err(|e| format!("boot id: {e}"))?,
-        uuid: report.store,
-        log_bytes: None,
-        limits: limits(config.memory_mib),
-    };
-    let meta = Meta::open(options, kv, Arc::new(data), log_device.map(Arc::new))
-        .map_err(|e| e.to_string())?;
-    membership::save_state(dir, &who.state).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let meta = open_store(config, &who, report.store, data, log_device)?;
     report.incarnation = meta.incarnation();
     report.known = who.state.version;
     let me = Me {
@@ -113,7 +96,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     crate::signals::stop_on_term(way_back.clone()).map_err(|e| fail("signals", &e))?;
     let jobs = Jobs::start(&way_back).map_err(|e| fail("threads", &e))?;
     let (notes, heard) = bounded(NOTES);
-    let state_dir = dir.clone();
+    let state_dir = config.meta_dir.clone();
     thread::Builder::new()
         .name("heartbeat".into())
         .spawn(move || {
@@ -135,6 +118,31 @@ pub fn run(config: &Config) -> Result<(), String> {
     shard.adopt(who.state);
     announce(config, me, address)?;
     shard.run().map_err(|e| format!("epoll: {e}"))
+}
+
+/// The index, the log and the block store of a server that has joined.
+fn open_store(
+    config: &Config,
+    who: &Identity,
+    uuid: u128,
+    data: FileDevice,
+    log_device: Option<FileDevice>,
+) -> Result<Meta<LmdbKv, FileDevice>, String> {
+    let dir = &config.meta_dir;
+    std::fs::create_dir_all(dir).map_err(|e| format!("meta_dir {}: {e}", dir.display()))?;
+    let kv = LmdbKv::open(dir).map_err(|e| e.to_string())?;
+    let options = Options {
+        cluster: who.cluster,
+        shard: who.shard,
+        boot_id: boot_id().map_err(|e| format!("boot id: {e}"))?,
+        uuid,
+        log_bytes: None,
+        limits: limits(config.memory_mib),
+    };
+    let meta = Meta::open(options, kv, Arc::new(data), log_device.map(Arc::new))
+        .map_err(|e| e.to_string())?;
+    membership::save_state(dir, &who.state).map_err(|e| format!("{}: {e}", dir.display()))?;
+    Ok(meta)
 }
 
 fn announce(config: &Config, me: Me, address: Url) -> Result<(), String> {

@@ -19,6 +19,7 @@ pub mod header;
 pub mod ids;
 pub mod layout;
 pub mod limits;
+pub mod lock;
 pub mod manager;
 pub mod message;
 pub mod peer;

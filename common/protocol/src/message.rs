@@ -11,6 +11,7 @@
 use crate::attr::{Layout, SetAttr};
 use crate::errno::Errno;
 use crate::ids::*;
+pub use crate::lock::*;
 pub use crate::reply::*;
 use crate::ring::Ring;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -88,56 +89,6 @@ pub struct Entry {
 pub struct At {
     pub base: InodeId,
     pub path: Vec<u8>,
-}
-
-/// Who owns a file lock.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Archive, Serialize, Deserialize,
-)]
-pub enum LockOwner {
-    /// fcntl(2) record locks: a process.
-    Process {
-        client: ClientId,
-        session: SessionId,
-    },
-    /// Open file description locks and flock(2).
-    Description { session: SessionId, open: OpenId },
-}
-
-#[derive(
-    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Archive, Serialize, Deserialize,
-)]
-pub enum LockSpace {
-    /// fcntl record locks and OFD locks conflict with each other.
-    Record,
-    /// flock(2) locks live apart.
-    Flock,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
-pub enum LockType {
-    Read,
-    Write,
-    Unlock,
-}
-
-/// When a lock was changed: no later than by this entry of its shard's log.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Archive, Serialize, Deserialize)]
-pub struct LockMark {
-    pub incarnation: Incarnation,
-    pub written: u64,
-}
-
-/// A lock or a range to unlock: bytes `start..=last` (`last` = u64::MAX: to the end).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
-pub struct LockRange {
-    pub space: LockSpace,
-    pub owner: LockOwner,
-    pub kind: LockType,
-    pub start: u64,
-    pub last: u64,
-    /// Process id for F_GETLK; meaningful on its own node only.
-    pub pid: u32,
 }
 
 /// A flag of [`Op::Open`] beside the kernel's O_*: the file is opened to be executed. Permission to

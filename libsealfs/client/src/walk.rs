@@ -14,7 +14,7 @@ use crate::path::{above_mount, below_mount, join_target, split_last};
 use sealfs_protocol::attr::Attr;
 use sealfs_protocol::limits::{PATH_MAX_BYTES, SYMLINKS_MAX};
 use sealfs_protocol::message::{At as WireAt, Op, OpReply, Passed, Refusal, Stop, Walked};
-use sealfs_protocol::{Errno, InodeId};
+use sealfs_protocol::{Errno, InodeId, PartitionId, RenameVersion};
 use sealfs_transport::memory::IoVecMut;
 
 /// Where a walk is.
@@ -92,16 +92,7 @@ impl Client {
             return Err(Errno::ENAMETOOLONG.into());
         }
         let credential = self.credential();
-        let (start, version, partition) = {
-            let cache = self.shared.directories.lock();
-            let start = cache.walk(credential, walk.base, &walk.path, false);
-            let partition = if walk.original && start.consumed == 0 {
-                start.base.partition()
-            } else {
-                cache.partition(start.base, &walk.path[start.consumed..])
-            };
-            (start, cache.version(), partition)
-        };
+        let (start, version, partition) = self.beginning(walk);
         walk.original = false;
         let rest = &walk.path[start.consumed..];
         let op = make(WireAt {
@@ -154,6 +145,18 @@ impl Client {
                 Ok(Step::Done(reply, answer.payload_bytes))
             }
         }
+    }
+
+    /// How far the cache knows the way, under which version, and the partition to ask.
+    fn beginning(&self, walk: &Walk) -> (Start, RenameVersion, PartitionId) {
+        let cache = self.shared.directories.lock();
+        let start = cache.walk(self.credential(), walk.base, &walk.path, false);
+        let partition = if walk.original && start.consumed == 0 {
+            start.base.partition()
+        } else {
+            cache.partition(start.base, &walk.path[start.consumed..])
+        };
+        (start, cache.version(), partition)
     }
 
     /// The starting directory does not exist any more. If that was our cache's word, ask anew.

@@ -23,6 +23,17 @@ const FILE: FileRef = FileRef {
     open: OpenId(1),
 };
 
+/// The generation of the file that an operation's sender knows.
+fn generation_of(op: &Op) -> Option<TruncateGeneration> {
+    match op {
+        Op::Read { generation, .. }
+        | Op::Write { generation, .. }
+        | Op::Copy { generation, .. }
+        | Op::Publish { generation, .. } => Some(*generation),
+        _ => None,
+    }
+}
+
 /// The file as three shards together hold it, and what request slots did last.
 struct Servers {
     chunks: HashMap<u64, Vec<u8>>,
@@ -97,9 +108,14 @@ impl Servers {
     }
 
     fn execute(&mut self, entry: &Entry, data: &[u8], out: &mut Vec<u8>) -> OpReply {
-        let stale = |g: TruncateGeneration| g != self.generation;
-        let attr = self.attr();
         let refused = |attr| OpReply::Refused(Refusal::StaleGeneration { attr });
+        let attr = self.attr();
+        if let Some(generation) = generation_of(&entry.op)
+            && generation != self.generation
+        {
+            let told = matches!(entry.op, Op::Publish { .. } | Op::Write { chunk: 0, .. });
+            return refused(told.then_some(attr));
+        }
         match entry.op {
             Op::GetAttr { .. } => OpReply::Attr(attr),
             Op::SetAttr { ref set, .. } => {
@@ -110,89 +126,72 @@ impl Servers {
                 chunk,
                 offset_bytes,
                 len_bytes,
-                generation,
                 ..
-            } => {
-                if stale(generation) {
-                    return refused(None);
-                }
-                let mut bytes = self.chunks.get(&chunk).cloned().unwrap_or_default();
-                if chunk == 0 {
-                    bytes.resize(self.size.min(CHUNK as u64) as usize, 0);
-                }
-                let from = bytes.len().min(offset_bytes as usize);
-                let to = bytes.len().min((offset_bytes + len_bytes) as usize);
-                out.extend(&bytes[from..to]);
-                OpReply::Read {
-                    len_bytes: (to - from) as u32,
-                }
-            }
+            } => self.read(chunk, offset_bytes, len_bytes, out),
             Op::Write {
                 chunk,
                 offset_bytes,
-                generation,
                 ..
-            } => {
-                if stale(generation) {
-                    return refused((chunk == 0).then_some(attr));
-                }
-                assert!(
-                    chunk == 0 || self.wide,
-                    "data beyond chunk 0 of a narrow file"
-                );
-                self.put(chunk, offset_bytes as usize, data);
-                if chunk == 0 {
-                    self.size = self.size.max(u64::from(offset_bytes) + data.len() as u64);
-                }
-                self.written(0)
-            }
+            } => self.write(chunk, offset_bytes, data),
+            Op::Copy { ref source, .. } if source.generation != self.generation => refused(None),
             Op::Copy {
                 chunk,
                 offset_bytes,
                 len_bytes,
-                generation,
                 source,
                 ..
             } => {
-                if stale(generation) || stale(source.generation) {
-                    return refused(None);
-                }
-                assert!(
-                    chunk == 0 || self.wide,
-                    "data beyond chunk 0 of a narrow file"
-                );
                 let bytes = self.stored(&source, len_bytes as usize);
-                self.put(chunk, offset_bytes as usize, &bytes);
-                if chunk == 0 {
-                    self.size = self.size.max(u64::from(offset_bytes + len_bytes));
-                }
-                self.written(0)
+                self.write(chunk, offset_bytes, &bytes)
             }
             Op::Publish {
                 size_at_least_bytes,
                 wide,
-                generation,
                 ..
             } => {
-                if stale(generation) {
-                    return refused(Some(attr));
-                }
                 self.wide |= wide;
                 self.size = self.size.max(size_at_least_bytes);
                 self.written(0)
             }
-            Op::Append { .. } => {
-                let offset = self.size;
-                for (i, byte) in data.iter().enumerate() {
-                    let at = offset as usize + i;
-                    self.put((at / CHUNK) as u64, at % CHUNK, &[*byte]);
-                }
-                self.size += data.len() as u64;
-                self.wide |= self.size > CHUNK as u64;
-                self.written(offset)
-            }
+            Op::Append { .. } => self.append(data),
             ref other => panic!("{other:?}"),
         }
+    }
+
+    fn read(&self, chunk: u64, offset: u32, len: u32, out: &mut Vec<u8>) -> OpReply {
+        let mut bytes = self.chunks.get(&chunk).cloned().unwrap_or_default();
+        if chunk == 0 {
+            bytes.resize(self.size.min(CHUNK as u64) as usize, 0);
+        }
+        let from = bytes.len().min(offset as usize);
+        let to = bytes.len().min((offset + len) as usize);
+        out.extend(&bytes[from..to]);
+        OpReply::Read {
+            len_bytes: (to - from) as u32,
+        }
+    }
+
+    fn write(&mut self, chunk: u64, offset: u32, data: &[u8]) -> OpReply {
+        assert!(
+            chunk == 0 || self.wide,
+            "data beyond chunk 0 of a narrow file"
+        );
+        self.put(chunk, offset as usize, data);
+        if chunk == 0 {
+            self.size = self.size.max(u64::from(offset) + data.len() as u64);
+        }
+        self.written(0)
+    }
+
+    fn append(&mut self, data: &[u8]) -> OpReply {
+        let offset = self.size;
+        for (i, byte) in data.iter().enumerate() {
+            let at = offset as usize + i;
+            self.put((at / CHUNK) as u64, at % CHUNK, &[*byte]);
+        }
+        self.size += data.len() as u64;
+        self.wide |= self.size > CHUNK as u64;
+        self.written(offset)
     }
 
     /// What a copy takes: what the chunk does not have is zeros.

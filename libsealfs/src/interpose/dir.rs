@@ -10,12 +10,14 @@
 //! What must stay true: a position that a program got from one listing leads to the same entry in
 //! every later one; an entry that existed all the time is returned exactly once.
 
+use super::at::PathArg;
 use super::{Ctx, opendir, user};
 use crate::descriptors;
 use crate::fds::{self, Fd, Open};
+use crate::fdtable::{self, State};
 use crate::guard::UserRange;
 use crate::kernel;
-use crate::path;
+use crate::path::{self, Magic};
 use crate::process;
 use crate::route::{Answer, Bypass, Outcome, theirs, value};
 use sealfs_client::{IoVecMut, PAGE_MAX_BYTES, Page};
@@ -260,4 +262,21 @@ fn list_descriptors(ctx: &Ctx<'_>) -> Answer {
             return Ok(Outcome::Ours(kept.len() as isize));
         }
     }
+}
+
+/// The path is the directory that lists this process's descriptors.
+pub fn lists_descriptors(ctx: &Ctx<'_>, arg: PathArg) -> bool {
+    user::path(ctx.arg(arg.index)).is_ok_and(|text| {
+        matches!(path::magic(&text, process::pid()), Some((Magic::Descriptors, rest))
+            if rest.iter().all(|b| *b == b'/'))
+    })
+}
+
+/// Opens that directory natively and remembers what it is.
+pub fn open_listing(ctx: &Ctx<'_>) -> Outcome {
+    let said = ctx.native();
+    if let Ok(fd) = usize::try_from(said) {
+        fdtable::set(fd, State::Listing);
+    }
+    Outcome::Ours(said)
 }

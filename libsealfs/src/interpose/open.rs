@@ -7,14 +7,14 @@
 
 use super::at::{self, PathArg};
 use super::program::unless_it_ended;
-use super::{Ctx, is_missing, node, opendir, resolve, user};
+use super::{Ctx, dir, is_missing, node, opendir, resolve, user};
 use crate::credentials;
 use crate::fds::{self, Fd};
 use crate::fdtable::{self, State};
 use crate::kernel::{self, AT_FDCWD};
 use crate::log::{Level, say};
 use crate::patch::class::TOUCHED;
-use crate::path::{self, Magic};
+use crate::path;
 use crate::process::{self, ClientRef, Node};
 use crate::route::{Answer, Bypass, Outcome, Place, Target, theirs};
 use crate::vfork;
@@ -185,8 +185,8 @@ fn open_path(ctx: &mut Ctx<'_>, dir: i32, index: usize, flags: i32, mode: u32) -
         follow: follows(flags),
         empty: false,
     };
-    if ctx.kernel_said.is_none() && lists_descriptors(ctx, arg) {
-        return Ok(open_listing(ctx));
+    if ctx.kernel_said.is_none() && dir::lists_descriptors(ctx, arg) {
+        return Ok(dir::open_listing(ctx));
     }
     let target = at::locate(ctx, arg)?;
     let call = Call {
@@ -384,21 +384,4 @@ impl Drop for Claim {
         fdtable::forget(self.fd as usize);
         self.node.arena.release(self.id);
     }
-}
-
-/// The path is the directory that lists this process's descriptors.
-fn lists_descriptors(ctx: &Ctx<'_>, arg: PathArg) -> bool {
-    user::path(ctx.arg(arg.index)).is_ok_and(|text| {
-        matches!(path::magic(&text, process::pid()), Some((Magic::Descriptors, rest))
-            if rest.iter().all(|b| *b == b'/'))
-    })
-}
-
-/// Opens that directory natively and remembers what it is.
-fn open_listing(ctx: &Ctx<'_>) -> Outcome {
-    let said = ctx.native();
-    if let Ok(fd) = usize::try_from(said) {
-        fdtable::set(fd, State::Listing);
-    }
-    Outcome::Ours(said)
 }

@@ -133,74 +133,90 @@ impl<W: World> Core<W> {
         writes: &mut Vec<Write>,
     ) -> bool {
         let partition = partition_of_key(key).unwrap_or_default();
-        let mut remove = |db, key: Key, value| {
-            writes.push(Write::free(partition, db, key, value));
+        let is_gone = |volume| progress.volumes.contains(volume);
+        let mut remove = |db, value| {
+            writes.push(Write::free(partition, db, key.clone(), value));
         };
         match progress.phase {
-            Phase::Chunks => match ChunkRecord::decode(value) {
-                Ok(record) if progress.volumes.contains(&record.volume) => {
-                    let gone = Value::DropChunk(Box::new(record));
-                    remove(Db::Chunk, key.clone(), gone);
+            Phase::Chunks => {
+                if let Ok(record) = ChunkRecord::decode(value)
+                    && is_gone(&record.volume)
+                {
+                    remove(Db::Chunk, Value::DropChunk(Box::new(record)));
                 }
-                _ => {}
-            },
-            Phase::Generations if number_of_part(key) == Some(SPLIT_PART) => {
-                let (Ok(part), Some(ino)) = (PartRecord::decode(value), inode_of_key(key)) else {
-                    return true;
-                };
-                if !progress.volumes.contains(&part.record.volume) {
-                    return true;
-                }
-                let prefix = key::dent_prefix(partition, ino);
-                let names = self
-                    .meta
-                    .scan(Db::Dent, &prefix, &until(&prefix), STEP_KEYS);
-                let names = names.unwrap_or_default();
-                let whole = names.len() < STEP_KEYS;
-                for (name, _) in names {
-                    remove(Db::Dent, name, Value::Delete);
-                }
-                if whole {
-                    let originals = key::part(partition, ino, ORIGINALS_PART);
-                    remove(Db::Part, originals, Value::Delete);
-                    remove(Db::Part, key.clone(), Value::Delete);
-                }
-                return whole;
             }
-            Phase::Generations if number_of_part(key) != Some(0) => {}
-            Phase::Generations => match GenerationRecord::decode(value) {
-                Ok(record) if progress.volumes.contains(&record.volume) => {
-                    remove(Db::Part, key.clone(), Value::Delete);
+            Phase::Generations => match number_of_part(key) {
+                Some(SPLIT_PART) => {
+                    if let Ok(part) = PartRecord::decode(value)
+                        && is_gone(&part.record.volume)
+                    {
+                        return self.wipe_part(key, writes);
+                    }
+                }
+                Some(0) => {
+                    if let Ok(record) = GenerationRecord::decode(value)
+                        && is_gone(&record.volume)
+                    {
+                        remove(Db::Part, Value::Delete);
+                    }
                 }
                 _ => {}
             },
             Phase::Inodes => {
-                let Ok(inode) = InodeRecord::decode(value) else {
-                    return true;
-                };
-                let (true, Some(ino)) =
-                    (progress.volumes.contains(&inode.volume), inode_of_key(key))
-                else {
-                    return true;
-                };
-                let below = self.keys_of(ino);
-                let whole = below.len() < STEP_KEYS;
-                for (db, key) in below {
-                    remove(db, key, Value::Delete);
+                if let Ok(inode) = InodeRecord::decode(value)
+                    && is_gone(&inode.volume)
+                {
+                    return self.wipe_inode(key, &inode, writes);
                 }
-                if whole {
-                    writes.push(Write {
-                        partition,
-                        db: Db::Ino,
-                        key: key.clone(),
-                        value: Value::Delete,
-                        charge: Charge::default().since(inode.charge()),
-                    });
-                }
-                return whole;
             }
         }
         true
+    }
+
+    /// A part of a split directory, as [`Core::wipe_record`]: its names, then itself.
+    fn wipe_part(&self, key: &Key, writes: &mut Vec<Write>) -> bool {
+        let Some(ino) = inode_of_key(key) else {
+            return true;
+        };
+        let partition = partition_of_key(key).unwrap_or_default();
+        let mut remove = |db, key| writes.push(Write::free(partition, db, key, Value::Delete));
+        let prefix = key::dent_prefix(partition, ino);
+        let names = self
+            .meta
+            .scan(Db::Dent, &prefix, &until(&prefix), STEP_KEYS);
+        let names = names.unwrap_or_default();
+        let whole = names.len() < STEP_KEYS;
+        for (name, _) in names {
+            remove(Db::Dent, name);
+        }
+        if whole {
+            remove(Db::Part, key::part(partition, ino, ORIGINALS_PART));
+            remove(Db::Part, key.clone());
+        }
+        whole
+    }
+
+    /// An inode, as [`Core::wipe_record`]: what hangs on it, then itself.
+    fn wipe_inode(&self, key: &Key, inode: &InodeRecord, writes: &mut Vec<Write>) -> bool {
+        let Some(ino) = inode_of_key(key) else {
+            return true;
+        };
+        let partition = partition_of_key(key).unwrap_or_default();
+        let below = self.keys_of(ino);
+        let whole = below.len() < STEP_KEYS;
+        for (db, key) in below {
+            writes.push(Write::free(partition, db, key, Value::Delete));
+        }
+        if whole {
+            writes.push(Write {
+                partition,
+                db: Db::Ino,
+                key: key.clone(),
+                value: Value::Delete,
+                charge: Charge::default().since(inode.charge()),
+            });
+        }
+        whole
     }
 
     /// Entries, attributes, locks and marks of an inode, a step's worth at most.
