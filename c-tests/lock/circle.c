@@ -1,5 +1,5 @@
-/* Circles of F_SETLKW over files in different directories (on sealfs: on different servers) and several processes: the
-   call that closes one gets EDEADLK, the others go on waiting; OFD locks and flock are not looked at. */
+/* Circles of F_SETLKW over files in different directories (on sealfs: on different servers) and several processes: one of
+   the circle gets EDEADLK, whichever, the others go on waiting; OFD locks and flock are not looked at. */
 #include "ct.h"
 
 enum { MANY = 6 };
@@ -17,42 +17,60 @@ static void pause_ms(int ms)
     nanosleep(&t, NULL);
 }
 
-/* Holds file n; when told, waits for file next and says what came of it: g(ot), D(EADLK) or ?; keeps all until told. */
+/* What came of a wait of member n. */
+struct word {
+    char n, what;
+};
+
+static void say(int n, int r)
+{
+    struct word word = {(char)n, r == 0 ? 'g' : errno == EDEADLK ? 'D' : errno == EINTR ? 'i' : '?'};
+    OK(write(hear[1], &word, sizeof word));
+}
+
+static struct word next_word(void)
+{
+    struct word word = {0, 0};
+    OK(read(hear[0], &word, sizeof word));
+    return word;
+}
+
+/* Holds file n; when told, waits for file next and says what came of it; keeps all until told. */
 static void worker(int n, int next)
 {
     char c;
-    OK(posix(n, F_SETLKW, F_WRLCK));
-    OK(write(hear[1], "h", 1));
+    int r = OK(posix(n, F_SETLKW, F_WRLCK));
+    say(n, r);
     OK(read(tell[n][0], &c, 1));
-    int r = posix(next, F_SETLKW, F_WRLCK);
-    OK(write(hear[1], r == 0 ? "g" : errno == EDEADLK ? "D" : "?", 1));
+    r = posix(next, F_SETLKW, F_WRLCK);
+    say(n, r);
     OK(read(tell[n][0], &c, 1));
     _exit(0);
 }
 
-/* Workers 0..size form a circle that worker `last` closes. Everybody else waits by then, and goes on when it ends. */
+/* Workers 0..size form a circle that worker `last` closes. Everybody else waits by then, and goes on when the one that
+   it waits for ends: the one that was refused is the first to do so. */
 static void circle(int size, int last)
 {
     pid_t pid[MANY];
-    char c;
+    int refused = 0, got = 0, first = 0;
     for (int n = 0; n < size; n++) {
         pid[n] = ct_fork();
         if (pid[n] == 0) worker(n, (n + 1) % size);
-        OK(read(hear[0], &c, 1));
+        next_word();
     }
     for (int n = 0; n < size; n++)
         if (n != last) OK(write(tell[n][1], "w", 1));
     pause_ms(150);
     OK(write(tell[last][1], "w", 1));
-    printf("%d processes, closed by %d:", size, last);
-    /* The one that was refused ends, so that the one before it gets its lock, and so on backwards. */
     for (int i = 0; i < size; i++) {
-        OK(read(hear[0], &c, 1));
-        printf(" %c", c);
-        int n = (last - i + size) % size;
-        OK(write(tell[n][1], "e", 1));
+        struct word word = next_word();
+        refused += word.what == 'D';
+        got += word.what == 'g';
+        first += i == 0 && word.what == 'D';
+        OK(write(tell[(int)word.n][1], "e", 1));
     }
-    puts("");
+    printf("%d processes, closed by %d: %d refused, %d of them first, %d got it\n", size, last, refused, first, got);
     for (int n = 0; n < size; n++) ct_wait("worker", pid[n]);
 }
 
@@ -80,20 +98,20 @@ static void not_looked_at(int kind)
             sprintf(name[1], "%d/f", 1 - n);
             int own = OK(open(name[0], O_RDWR)), its = OK(open(name[1], O_RDWR));
             OK(other_lock(own, kind, 0));
-            OK(write(hear[1], "h", 1));
+            say(n, 0);
             OK(read(tell[n][0], &c, 1));
             struct itimerval in = {{0, 0}, {0, 300000 + n * 200000}};
             OK(setitimer(ITIMER_REAL, &in, NULL));
-            int r = other_lock(its, kind, 1);
-            printf("%s %d: %s\n", kind ? "flock" : "ofd", n, r == 0 ? "got it" : ct_errname(errno));
-            OK(write(hear[1], "d", 1));
+            say(n, other_lock(its, kind, 1));
             OK(read(tell[n][0], &c, 1));
             _exit(0);
         }
-        OK(read(hear[0], &c, 1));
+        next_word();
     }
     for (int n = 0; n < 2; n++) OK(write(tell[n][1], "w", 1));
-    for (int n = 0; n < 2; n++) OK(read(hear[0], &c, 1));
+    int interrupted = 0;
+    for (int n = 0; n < 2; n++) interrupted += next_word().what == 'i';
+    printf("%s: %d waited until the signal\n", kind ? "flock" : "ofd", interrupted);
     for (int n = 0; n < 2; n++) OK(write(tell[n][1], "e", 1));
     for (int n = 0; n < 2; n++) ct_wait("one of two", pid[n]);
 }

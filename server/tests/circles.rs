@@ -52,7 +52,7 @@ impl Field {
         }
     }
 
-    fn begin(&mut self, client: usize, file: usize, range: LockRange, wait: bool) {
+    fn begin(&mut self, client: usize, file: usize, range: LockRange, wait: Option<u32>) {
         let ino = self.files[file];
         let op = Op::Lock { ino, range, wait };
         self.clients[client].begin(&mut self.cluster, op, &[]);
@@ -60,19 +60,25 @@ impl Field {
 
     fn hold(&mut self, client: usize, file: usize) {
         let range = self.range(client, file, LockType::Write);
-        self.begin(client, file, range, false);
+        self.begin(client, file, range, None);
         let done = self.clients[client].finish(&mut self.cluster);
         assert_eq!(done.reply, OpReply::Done);
     }
 
     fn wait(&mut self, client: usize, file: usize) {
         let range = self.range(client, file, LockType::Write);
-        self.begin(client, file, range, true);
+        self.begin(client, file, range, Some(0));
+    }
+
+    /// Its server has forgotten that it waits, and is asked once more.
+    fn wait_again(&mut self, client: usize, file: usize, waited_ms: u32) {
+        let range = self.range(client, file, LockType::Write);
+        self.begin(client, file, range, Some(waited_ms));
     }
 
     fn release(&mut self, client: usize, file: usize) {
         let range = self.range(client, file, LockType::Unlock);
-        self.begin(client, file, range, false);
+        self.begin(client, file, range, None);
         self.clients[client].finish(&mut self.cluster);
     }
 
@@ -241,13 +247,13 @@ fn descriptions_that_wait_for_each_other_wait() {
         };
         for client in 0..2 {
             let range = range(&field, client);
-            field.begin(client, client, range, false);
+            field.begin(client, client, range, None);
             let done = field.clients[client].finish(&mut field.cluster);
             assert_eq!(done.reply, OpReply::Done);
         }
         for client in 0..2 {
             let range = range(&field, client);
-            field.begin(client, 1 - client, range, true);
+            field.begin(client, 1 - client, range, Some(0));
         }
         assert_eq!(field.ended(2 * SECOND), (vec![], vec![]), "{space:?}");
     }
@@ -300,4 +306,24 @@ fn a_lock_that_is_soon_free_costs_no_search() {
     field.wait(0, 0);
     assert_eq!(field.ended(SECOND), (vec![], vec![]));
     assert_eq!(searches(&field), 1, "one is enough for a wait that stays");
+}
+
+#[test]
+fn a_wait_that_was_there_before_the_restart_of_its_server_is_not_the_one_that_closes_a_circle() {
+    for (shards, seed) in [(1, 1), (3, 1), (3, 2), (3, 3)] {
+        let mut field = Field::new(shards, 3, seed);
+        (0..3).for_each(|n| field.hold(n, n));
+        // 0 waits for 1, and 1 for 2, when the server of one of them is restarted; meanwhile 2 closes
+        // the circle.
+        for client in [1, 2] {
+            field.wait(client, (client + 1) % 3);
+            assert_eq!(field.ended(SECOND), (vec![], vec![]));
+        }
+        field.wait_again(0, 1, 5_000);
+        assert_eq!(field.ended(5 * SECOND), (vec![2], vec![]), "{shards}");
+        field.release(2, 2);
+        assert_eq!(field.ended(SECOND), (vec![], vec![1]));
+        field.release(1, 1);
+        assert_eq!(field.ended(SECOND), (vec![], vec![0]));
+    }
 }

@@ -1,12 +1,13 @@
 //! After a restart: orphans wait until every session that lives has told what it has open; after the
 //! loss of a tail of the log, nobody gets a lock that a live session may still go by, and none that was
-//! given back returns.
+//! given back returns. A file that is executed is kept from writers the same way.
 
 use sealfs_protocol::message::{LockMark, LockOwner, LockRange, LockSpace, LockType, Op, OpReply};
 use sealfs_protocol::{Errno, InodeId, OpenId, PartitionId, SessionId, hash};
 use sealfs_testkit::client::at;
 use sealfs_testkit::{Client, Cluster, Settings};
 
+const O_RDWR: u32 = 0o2;
 const O_RDWR_CREAT: u32 = 0o102;
 const SECOND: u64 = 1_000_000_000;
 const OPEN: OpenId = OpenId(5);
@@ -94,13 +95,42 @@ impl Field {
 
     /// What the server says of the locks of the holder's description.
     fn reassert(&mut self, locked: Option<LockMark>) -> OpReply {
+        self.stand(false, locked)
+    }
+
+    fn executes(&mut self) {
+        assert_eq!(self.stand(true, None), OpReply::Done);
+    }
+
+    fn stand(&mut self, executes: bool, locked: Option<LockMark>) -> OpReply {
         let op = Op::Reassert {
             ino: self.file,
             open: OPEN,
-            executes: false,
+            executes,
             locked,
         };
         self.tell(self.file.partition(), op)
+    }
+
+    fn rival_begins_to_write(&mut self) {
+        let op = Op::Open {
+            at: at(self.dir, "f"),
+            flags: O_RDWR,
+            mode: 0,
+            open: OpenId(9),
+            read_bytes: 0,
+        };
+        self.rival.begin(&mut self.cluster, op, &[]);
+    }
+
+    /// Whether the rival, who asks now, may write the file.
+    fn is_writable(&mut self) -> bool {
+        self.rival_begins_to_write();
+        match self.rival_after(1) {
+            Some(OpReply::Opened { .. }) => true,
+            Some(OpReply::Errno(Errno::ETXTBSY)) => false,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn all_told(&mut self) {
@@ -127,7 +157,7 @@ impl Field {
         let op = Op::Lock {
             ino: self.file,
             range: Field::flock(&self.holder, kind),
-            wait: false,
+            wait: None,
         };
         let done = self.holder.call(&mut self.cluster, op);
         assert_eq!(done.reply, OpReply::Done);
@@ -138,7 +168,7 @@ impl Field {
         let op = Op::Lock {
             ino: self.file,
             range: Field::flock(&self.rival, LockType::Write),
-            wait,
+            wait: wait.then_some(0),
         };
         self.rival.begin(&mut self.cluster, op, &[]);
     }
@@ -373,4 +403,54 @@ fn locks_rest_on_in_the_next_life_if_a_server_is_killed_before_all_have_told() {
     field.restart(false);
     field.rival_begins(false);
     assert!(field.rival_after(2).is_some());
+}
+
+#[test]
+fn a_file_that_is_executed_is_kept_from_writers_over_a_kill_though_nobody_has_told_yet() {
+    for shards in [1, 3] {
+        let mut field = Field::new(shards, 1);
+        assert!(field.is_writable());
+        field.executes();
+        assert!(!field.is_writable());
+        field.restart(false);
+        assert!(!field.is_writable(), "{shards}");
+        field.restart(false);
+        field.executes();
+        field.all_told();
+        assert!(!field.is_writable());
+        field.close();
+        assert!(field.is_writable());
+    }
+}
+
+#[test]
+fn a_file_is_executed_no_more_if_its_session_tells_so_after_a_kill() {
+    let mut field = Field::new(3, 1);
+    field.executes();
+    field.restart(false);
+    // The close could not be said.
+    field.all_told();
+    field.cluster.pass(SECOND);
+    assert!(field.is_writable());
+}
+
+#[test]
+fn writers_wait_after_a_power_cut_until_everybody_has_told_what_is_executed() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let mut field = Field::new(1 + seed as u32 % 2 * 2, seed);
+        field.executes();
+        field.restart(true);
+        field.rival_begins_to_write();
+        if let Some(answer) = field.rival_after(5) {
+            assert_eq!(answer, OpReply::Errno(Errno::ETXTBSY), "{seed}");
+            continue;
+        }
+        lost += 1;
+        field.executes();
+        field.all_told();
+        let busy = Some(OpReply::Errno(Errno::ETXTBSY));
+        assert_eq!(field.rival_after(2), busy, "{seed}");
+    }
+    assert!(lost > 0);
 }

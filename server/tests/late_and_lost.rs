@@ -286,7 +286,7 @@ fn locked_file(cluster: &mut Cluster, holder: &mut Client, raw: &Raw) -> (InodeI
     let lock = |owner, wait| Op::Lock {
         ino,
         range: record_lock(owner, LockType::Write),
-        wait,
+        wait: bool::then_some(wait, 0),
     };
     let held = holder.call(cluster, lock(owner(holder), false));
     assert_eq!(held.reply, OpReply::Done);
@@ -301,7 +301,7 @@ fn unlock(cluster: &mut Cluster, holder: &mut Client, ino: InodeId) {
     let op = Op::Lock {
         ino,
         range: record_lock(owner(holder), LockType::Unlock),
-        wait: false,
+        wait: None,
     };
     assert_eq!(holder.call(cluster, op).reply, OpReply::Done);
     cluster.pass(10 * MS);
@@ -408,7 +408,7 @@ fn the_locks_of_an_ended_client_do_not_return_with_a_loss_of_power() {
         let op = Op::Lock {
             ino,
             range: record_lock(owner(&holder), LockType::Write),
-            wait: false,
+            wait: None,
         };
         assert_eq!(holder.call(&mut cluster, op).reply, OpReply::Done);
         cluster.pass(2 * SECOND_NS);

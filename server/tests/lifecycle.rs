@@ -516,7 +516,7 @@ fn record_locks_of_a_session_go_with_it_though_their_server_was_restarted() {
         let op = Op::Lock {
             ino: *ino,
             range,
-            wait: false,
+            wait: None,
         };
         assert_eq!(holder.call(&mut cluster, op).reply, OpReply::Done);
     }

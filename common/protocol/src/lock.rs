@@ -28,6 +28,9 @@ pub enum LockSpace {
     Record,
     /// flock(2) locks live apart.
     Flock,
+    /// Kept by servers alone: a description stands to execute the file, as by
+    /// [`crate::message::O_EXEC`].
+    Execute,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]

@@ -329,11 +329,13 @@ pub enum Op {
         session: SessionId,
     },
     /// fcntl(2) F_SETLK/F_SETLKW, OFD and flock(2). With `wait` the reply comes when the lock is
-    /// there; [`Op::CancelWait`] takes the wait back. → `Done`; EAGAIN, EDEADLK, EINTR
+    /// there; [`Op::CancelWait`] takes the wait back. It says for how long the caller has waited
+    /// already, in ms: 0 unless it is asked once more, so that a wait that a restarted server has
+    /// forgotten keeps its place among others. → `Done`; EAGAIN, EDEADLK, EINTR
     Lock {
         ino: InodeId,
         range: LockRange,
-        wait: bool,
+        wait: Option<u32>,
     },
     /// F_GETLK. → `LockHeld`
     TestLock {

@@ -181,9 +181,12 @@ pub enum PeerRequest {
     /// Which record locks do these processes wait for, and whom do those wait for that are in their
     /// way? A shard follows the waits as far as it knows them. → `LockWaits`
     LockWaits { clients: Vec<ClientId> },
-    /// This wait closes a circle over several shards: end it with EDEADLK, unless it is over, or
-    /// has been found to close none. Then `Failed(ESRCH)`.
-    BreakLockWait { wait: LockWaitId },
+    /// This wait closes a circle: end it with EDEADLK, unless it is over, or has been found to close
+    /// none and is not meant `though_settled`. Then `Failed(ESRCH)`.
+    BreakLockWait {
+        wait: LockWaitId,
+        though_settled: bool,
+    },
 }
 
 /// Names a process' wait for a record lock. Of two waits the greater is taken for the later one.
@@ -191,7 +194,8 @@ pub enum PeerRequest {
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize, Deserialize,
 )]
 pub struct LockWaitId {
-    /// By the clock of its shard, since 1970, in ns.
+    /// By the clock of its shard, since 1970, in ns; of one that was asked for again, when it was
+    /// asked for first.
     pub begun_ns: i64,
     pub shard: ShardId,
     /// Never used twice in one life of the shard.
@@ -207,6 +211,8 @@ pub struct LockWait {
     pub blockers: Vec<ClientId>,
     /// A search that began after this wait has found that it closes no circle.
     pub settled: bool,
+    /// It began before its shard was started, and was asked for again.
+    pub resumed: bool,
 }
 
 /// Counts and times of parts of a split directory, for stat(2) of the whole.

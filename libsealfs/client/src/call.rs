@@ -6,7 +6,6 @@
 //! do; a refusal (wrong epoch, unknown client, busy) is settled here, and no caller sees it.
 
 use crate::client::{Client, Shared};
-use crate::config::FileRef;
 use crate::connect::{Connection, Greeting, Role, Unreachable};
 use crate::part::{Answer, Part, Why};
 use crate::slots::Slot;
@@ -37,6 +36,10 @@ pub(crate) struct Mode<'a> {
     /// A wait for a file lock: it has no deadline while the server answers, and this is asked now
     /// and then whether to give up.
     pub waiting: Option<&'a mut dyn FnMut() -> Tick>,
+    /// When it was asked for first.
+    pub begun: Instant,
+    /// It was tried before.
+    pub again: bool,
 }
 
 /// What a try has found in the way.
@@ -78,6 +81,8 @@ impl Client {
             deadline: self.deadline(),
             rename_version: RenameVersion(0),
             waiting: None,
+            begun: self.now(),
+            again: false,
         }
     }
 
@@ -102,6 +107,7 @@ impl Client {
                 return fail_rest(parts, Errno::EIO);
             }
             tries += 1;
+            mode.again = true;
             if trouble.ring.is_some() || (trouble.away && tries % TRIES_PER_RING == 0u32) {
                 let known = trouble.ring.unwrap_or(state.ring.version);
                 shared.cluster.refresh(&shared.config, known);
@@ -243,6 +249,9 @@ impl Shared {
         }
         for entry in &mut part.request.ops {
             entry.epoch = ring.epoch(entry.partition);
+            if let Op::Lock { wait: Some(ms), .. } = &mut entry.op {
+                *ms = self.waited_ms(mode);
+            }
         }
         part.sent = true;
         let body = codec::encode(&part.request).map_err(|_| Why::Errno(Errno::EIO))?;
@@ -252,6 +261,15 @@ impl Shared {
             body,
             header,
         })
+    }
+
+    fn waited_ms(&self, mode: &Mode<'_>) -> u32 {
+        let waited = mode.begun.until(self.config.world.now()).as_millis();
+        if mode.again {
+            waited.clamp(1, u128::from(u32::MAX)) as u32
+        } else {
+            0
+        }
     }
 
     fn header(&self, part: &Part<'_, '_>, ring: &Ring, credential: u16, mode: &Mode<'_>) -> Header {
@@ -306,23 +324,7 @@ impl Shared {
             self.cluster.learn_ring(newer);
         }
         if self.connections.must_tell(&greeted) {
-            let ours = |(f, _): &(FileRef, _)| {
-                let owner = ring.owner(f.ino.partition());
-                owner.is_some_and(|o| o.id == shard)
-            };
-            let open: Vec<_> = self.files.lock().opens().filter(ours).collect();
-            let header = Header {
-                client: header.client,
-                ring_version: ring.version,
-                ..Header::new(Kind::Request)
-            };
-            let lost = greeted.connection.reassert(&open, header, ring, deadline)?;
-            let mut files = self.files.lock();
-            for file in lost {
-                files.lose_locks(file);
-            }
-            drop(files);
-            self.connections.told(shard);
+            self.tell_what_is_open(&greeted, ring, header.client, deadline)?;
         }
         Ok(self.connections.put(greeted.connection))
     }

@@ -18,6 +18,8 @@ pub struct Config {
     /// A newer state that somebody on this node may have published, asked when ours is too old
     /// and the manager is away.
     pub published_state: Option<fn() -> Option<ClusterState>>,
+    /// Every description that is open in a process of this session, if there may be others.
+    pub live_opens: Option<fn() -> Option<Vec<OpenId>>>,
     pub volume: String,
     /// The mount prefix, absolute, without a final slash.
     pub mount: Vec<u8>,
@@ -36,6 +38,7 @@ impl Config {
             manager: None,
             cluster_state: None,
             published_state: None,
+            live_opens: None,
             volume: volume.to_owned(),
             mount: mount.to_vec(),
             deadline_ms: sealfs_protocol::limits::CALL_DEADLINE_MS,

@@ -44,6 +44,10 @@ impl Deferred {
         )
     }
 
+    pub fn close(&mut self, files: impl Iterator<Item = FileRef>) {
+        self.closing.extend(files);
+    }
+
     /// Operations that a server refused: they have to go again.
     pub fn put_back<'a>(&mut self, refused: impl Iterator<Item = &'a Op>) {
         for op in refused {

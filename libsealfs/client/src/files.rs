@@ -24,6 +24,8 @@ pub(crate) struct FileInfo {
 #[derive(Default)]
 pub(crate) struct Files {
     files: HashMap<InodeId, File, FixedState>,
+    /// Descriptions that another process may be the one to close.
+    left: usize,
 }
 
 struct File {
@@ -43,6 +45,10 @@ struct Open {
     marked: Option<LockMark>,
     /// The server of its file may have lost some of them.
     lost_locks: bool,
+    /// This process has closed a descriptor of it, and others have it.
+    left: bool,
+    /// Another process has opened it, and this one was given a descriptor.
+    borrowed: bool,
 }
 
 impl From<&Attr> for FileInfo {
@@ -77,6 +83,15 @@ impl FileInfo {
 impl Files {
     /// A description of the file with these attributes is open.
     pub fn opened(&mut self, file: FileRef, attr: &Attr) {
+        self.add(file, attr, false);
+    }
+
+    /// A description that another process has opened is used here.
+    pub fn borrowed(&mut self, file: FileRef, attr: &Attr) {
+        self.add(file, attr, true);
+    }
+
+    fn add(&mut self, file: FileRef, attr: &Attr, borrowed: bool) {
         let info = FileInfo::from(attr);
         let known = self.files.entry(file.ino).or_insert_with(|| File {
             info,
@@ -91,6 +106,8 @@ impl Files {
                 locked: false,
                 marked: None,
                 lost_locks: false,
+                left: false,
+                borrowed,
             });
         }
     }
@@ -186,17 +203,52 @@ impl Files {
             return false;
         };
         let at = known.opens.iter().position(|o| o.open == file.open);
-        let locked = at.is_some_and(|at| known.opens.swap_remove(at).locked);
+        let gone = at.map(|at| known.opens.swap_remove(at));
+        let locked = gone.as_ref().is_some_and(|o| o.locked);
+        if gone.is_some_and(|o| o.left) {
+            self.left -= 1;
+        }
         if known.opens.is_empty() {
             self.files.remove(&file.ino);
         }
         locked
     }
 
-    /// Every open description, and when its locks were changed last.
+    /// Another process may be the one to close it; how many there are of these.
+    pub fn leave(&mut self, file: FileRef) -> usize {
+        if let Some(open) = self.open_mut(file)
+            && !std::mem::replace(&mut open.left, true)
+        {
+            self.left += 1;
+        }
+        self.left
+    }
+
+    pub fn has_left(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Forgets those of them that are closed.
+    pub fn keep_left(&mut self, is_open: impl Fn(OpenId) -> bool) {
+        self.left = 0;
+        self.files.retain(|_, file| {
+            file.opens.retain(|o| !o.left || is_open(o.open));
+            self.left += file.opens.iter().filter(|o| o.left).count();
+            !file.opens.is_empty()
+        });
+    }
+
+    pub fn is_open(&self, file: FileRef) -> bool {
+        let known = self.files.get(&file.ino);
+        known.is_some_and(|f| f.opens.iter().any(|o| o.open == file.open))
+    }
+
+    /// Every description that was opened here, and when its locks were changed last. Of others this
+    /// process does not know whether they are still open; the keeper does.
     pub fn opens(&self) -> impl Iterator<Item = (FileRef, Option<LockMark>)> + '_ {
         self.files.iter().flat_map(|(ino, file)| {
-            file.opens.iter().map(|o| {
+            let own = file.opens.iter().filter(|o| !o.borrowed);
+            own.map(|o| {
                 let open = o.open;
                 (FileRef { ino: *ino, open }, o.marked)
             })
@@ -257,5 +309,29 @@ mod tests {
         assert!(!files.closed(FILE));
         assert!(files.closed(second));
         assert_eq!(files.info(FILE.ino), None);
+    }
+
+    #[test]
+    fn what_was_left_to_others_is_forgotten_when_it_is_closed() {
+        let mut files = Files::default();
+        let (kept, closed) = (OpenId(2), OpenId(3));
+        let of = |open| FileRef { open, ..FILE };
+        for open in [FILE.open, kept, closed] {
+            files.opened(of(open), &attr(1, 0));
+        }
+        files.leave(of(kept));
+        assert_eq!((files.leave(of(closed)), files.leave(of(closed))), (2, 2));
+        files.keep_left(|open| open == kept);
+        assert!(files.is_open(FILE) && files.is_open(of(kept)) && !files.is_open(of(closed)));
+        files.closed(of(kept));
+        assert!(!files.has_left());
+    }
+
+    #[test]
+    fn what_another_process_has_opened_is_known_and_not_told() {
+        let mut files = Files::default();
+        files.borrowed(FILE, &attr(1, 7));
+        assert_eq!(files.info(FILE.ino).unwrap().size_bytes, 7);
+        assert_eq!(files.opens().count(), 0);
     }
 }

@@ -36,6 +36,7 @@ mod part;
 mod path;
 mod plan;
 mod read;
+mod reassert;
 mod room;
 mod seek;
 mod session;

@@ -50,7 +50,7 @@ impl Client {
         let try_it = Op::Lock {
             ino: file.ino,
             range,
-            wait: false,
+            wait: None,
         };
         let Some(interrupted) = wait else {
             return self.try_lock(file, try_it, told);
@@ -102,7 +102,7 @@ impl Client {
         let op = Op::Lock {
             ino: file.ino,
             range,
-            wait: true,
+            wait: Some(0),
         };
         let slot = self.shared.slots.take();
         let index = slot.index();

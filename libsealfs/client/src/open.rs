@@ -101,6 +101,11 @@ impl Client {
         self.send_close(file)
     }
 
+    /// A description of another process is not used here any more.
+    pub fn give_back(&self, file: FileRef) {
+        self.shared.files.lock().closed(file);
+    }
+
     fn send_close(&self, file: FileRef) -> Result<(), Errno> {
         let op = Op::Close {
             ino: file.ino,
@@ -141,7 +146,7 @@ impl Client {
             return Err(unexpected(&reply));
         };
         let mut files = self.shared.files.lock();
-        files.opened(file, &attr);
+        files.borrowed(file, &attr);
         files.info(file.ino).ok_or(Errno::EIO)
     }
 }

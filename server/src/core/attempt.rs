@@ -2,6 +2,7 @@
 
 use super::changes::Changes;
 use super::event::{Halt, OpResult};
+use super::flock::Begun;
 use super::task::{Answer, Shared, Task, Waiting, Work};
 use super::view::View;
 use super::{Core, World};
@@ -188,7 +189,11 @@ impl<W: World> Core<W> {
                 return Attempt::Parked;
             }
             Halt::Room => return self.wait_for_room(task),
-            Halt::Grace => return self.wait_for_grace(task),
+            Halt::Grace => {
+                // That may take as long as a lease.
+                self.release_shared(task);
+                return self.wait_for_grace(task);
+            }
             Halt::Errno(Errno::ENOSPC) if self.space_is_coming(task) => {
                 task.full += 1;
                 return self.wait_for_room(task);
@@ -222,7 +227,7 @@ impl<W: World> Core<W> {
         let Work::Request(request) = &task.work else {
             return;
         };
-        let Some(Op::Lock { ino, range, .. }) = request.ops.get(task.index).map(|e| &e.op) else {
+        let Some(Op::Lock { ino, range, wait }) = request.ops.get(task.index).map(|e| &e.op) else {
             return;
         };
         task.waiting = Waiting::FileLock(*ino);
@@ -230,9 +235,13 @@ impl<W: World> Core<W> {
             task.parked = true;
             self.actions.push(super::Action::Park(task.caller.conn));
         }
-        let wall_ns = self.now.wall_ns;
-        if self.file_locks.wait(task.id, *ino, *range, wall_ns) {
-            self.search_soon();
+        let waited_ms = wait.unwrap_or(0);
+        let begun = Begun {
+            ns: self.now.wall_ns - i64::from(waited_ms) * 1_000_000,
+            resumed: waited_ms > 0,
+        };
+        if self.file_locks.wait(task.id, *ino, *range, begun) {
+            self.search_soon(begun.resumed);
         }
     }
 

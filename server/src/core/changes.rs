@@ -48,8 +48,7 @@ pub enum Value {
 
 /// A change of what this shard keeps in memory, made together with the writes.
 pub enum MemoryChange {
-    /// With whether it is there to execute the file.
-    Open(InodeId, SessionId, OpenId, bool),
+    Open(InodeId, SessionId, OpenId),
     Close(InodeId, SessionId, OpenId),
     FileLocks(InodeId, Held),
     /// This description may have had locks that are lost.

@@ -233,9 +233,7 @@ impl<W: World> Core<W> {
 
     pub(crate) fn change_memory(&mut self, change: MemoryChange) {
         match change {
-            MemoryChange::Open(ino, session, open, executes) => {
-                self.opens.add(ino, session, open, executes);
-            }
+            MemoryChange::Open(ino, session, open) => self.opens.add(ino, session, open),
             MemoryChange::Close(ino, session, open) => {
                 self.opens.remove(ino, session, open);
                 if self.file_locks.unseal(ino, session, open) {

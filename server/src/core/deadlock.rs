@@ -14,6 +14,8 @@
 //! - One wait of a circle is ended, the one that closed it: the latest of those that are not
 //!   settled. Its own shard ends it, unless it is settled by then, so that searches of several
 //!   shards that see the same circle end the same wait.
+//! - A restart of a shard changes nothing in who waits for whom: those whose waits it has forgotten
+//!   ask again, and then all of a circle count, by the time at which they began first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -85,8 +87,8 @@ impl Search {
 
 impl<W: World> Core<W> {
     /// A process has begun to wait, or waits for somebody else than before.
-    pub(crate) fn search_soon(&mut self) {
-        if self.cluster.others().next().is_none() {
+    pub(crate) fn search_soon(&mut self, resumed: bool) {
+        if !resumed && self.cluster.others().next().is_none() {
             return;
         }
         let at = self.now.mono_ns + DELAY_NS;
@@ -151,6 +153,9 @@ impl<W: World> Core<W> {
         let others: Vec<ShardId> = self.cluster.others().collect();
         gathering.pending = others.len();
         self.search.now = Under::Gathering(gathering);
+        if others.is_empty() {
+            return self.all_answered();
+        }
         for shard in others {
             let clients = clients.clone();
             let question = PeerRequest::LockWaits { clients };
@@ -196,13 +201,10 @@ impl<W: World> Core<W> {
         };
         match circle {
             Some(_) if gathering.before.is_none() => self.gather(Some(gathering)),
-            Some(circle) => {
-                let unsettled = circle.iter().filter(|w| !w.settled).map(|w| w.id);
-                match unsettled.max() {
-                    Some(wait) => self.break_circle(wait),
-                    None => self.search_again(),
-                }
-            }
+            Some(circle) => match last_of(&circle) {
+                Some((wait, though_settled)) => self.break_circle(wait, though_settled),
+                None => self.search_again(),
+            },
             None => self.end_search(&gathering),
         }
     }
@@ -222,14 +224,17 @@ impl<W: World> Core<W> {
         self.search.due_ns = more.then_some(self.search.rest_until_ns);
     }
 
-    fn break_circle(&mut self, wait: LockWaitId) {
+    fn break_circle(&mut self, wait: LockWaitId, though_settled: bool) {
         log::debug!("a circle of lock waits is broken at {wait:?}");
         if wait.shard == self.cluster.shard {
-            self.break_lock_wait(wait);
+            self.break_lock_wait(wait, though_settled);
             return self.search_again();
         }
         self.search.now = Under::Breaking;
-        let request = PeerRequest::BreakLockWait { wait };
+        let request = PeerRequest::BreakLockWait {
+            wait,
+            though_settled,
+        };
         self.send_peer(wait.shard, request, &[], Purpose::BreakLockWait);
     }
 
@@ -264,13 +269,14 @@ impl<W: World> Core<W> {
     fn on_the_wire(&self, number: u64, client: ClientId, waiter: &Waiter) -> LockWait {
         LockWait {
             id: LockWaitId {
-                begun_ns: waiter.begun_ns,
+                begun_ns: waiter.begun.ns,
                 shard: self.cluster.shard,
                 number,
             },
             client,
             blockers: waiter.blockers.clone(),
             settled: waiter.unsettled.is_none(),
+            resumed: waiter.begun.resumed,
         }
     }
 
@@ -296,9 +302,10 @@ impl<W: World> Core<W> {
         found
     }
 
-    pub(crate) fn break_lock_wait(&mut self, wait: LockWaitId) -> PeerReply {
+    pub(crate) fn break_lock_wait(&mut self, wait: LockWaitId, though_settled: bool) -> PeerReply {
         let waiter = self.file_locks.waiter(wait.number);
-        let waiter = waiter.filter(|w| w.begun_ns == wait.begun_ns && w.unsettled.is_some());
+        let waiter = waiter.filter(|w| w.begun.ns == wait.begun_ns);
+        let waiter = waiter.filter(|w| though_settled || w.unsettled.is_some());
         match waiter.map(|w| w.task) {
             Some(task) if self.end_lock_wait(task, Errno::EDEADLK) => PeerReply::Acknowledged,
             _ => PeerReply::Failed(Errno::ESRCH),
@@ -319,6 +326,13 @@ impl<W: World> Core<W> {
             _ => false,
         }
     }
+}
+
+/// The wait that has closed a circle, and whether it may be settled.
+fn last_of(circle: &[LockWait]) -> Option<(LockWaitId, bool)> {
+    let resumed = circle.iter().any(|w| w.resumed);
+    let may_be = circle.iter().filter(|w| resumed || !w.settled);
+    Some((may_be.map(|w| w.id).max()?, resumed))
 }
 
 /// What stood both times.
@@ -393,6 +407,7 @@ mod tests {
             client: ClientId(client),
             blockers: blockers.iter().map(|b| ClientId(*b)).collect(),
             settled: false,
+            resumed: false,
         }
     }
 
@@ -418,6 +433,15 @@ mod tests {
         assert_eq!(clients(found), [10, 20, 30]);
         assert!(closed_circle(&all, &[(4, 0)], ShardId(1)).is_none());
         assert!(closed_circle(&all, &[(2, 0)], ShardId(1)).is_none());
+    }
+
+    #[test]
+    fn the_last_of_a_circle_is_not_one_that_only_asked_again() {
+        let mut circle = [wait(1, 1, 10, &[20]), wait(2, 2, 20, &[10])];
+        circle[1].settled = true;
+        assert_eq!(last_of(&circle), Some((circle[0].id, false)));
+        circle[0].resumed = true;
+        assert_eq!(last_of(&circle), Some((circle[1].id, true)));
     }
 
     #[test]

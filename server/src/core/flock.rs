@@ -1,6 +1,7 @@
-//! File locks: fcntl(2) record locks, open file description locks and flock(2).
+//! File locks: fcntl(2) record locks, open file description locks, flock(2), and executions.
 //!
-//! Record and OFD locks conflict with each other, flock locks live apart. What must stay true: the
+//! Record and OFD locks conflict with each other, flock locks live apart. That a file is executed is
+//! kept as a lock, which denies writers the file: like all locks it outlives a kill of the server. What must stay true: the
 //! ranges of one owner in one space never overlap, neighbours of one kind are merged, and a POSIX
 //! lock that would close a circle of waiting processes on this shard is refused (EDEADLK). Circles
 //! over several shards are looked for by `core::deadlock`, which asks here who waits for whom.
@@ -18,13 +19,21 @@ const BLOCKERS_MAX: usize = 256;
 /// The locks on one inode.
 pub type Held = Vec<LockRange>;
 
+/// When a wait began.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Begun {
+    /// Since 1970, in ns.
+    pub ns: i64,
+    /// Its caller has asked before: the shard was restarted, or could not be reached.
+    pub resumed: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct Waiter {
     pub task: TaskId,
     pub ino: InodeId,
     pub range: LockRange,
-    /// Since 1970, in ns.
-    pub begun_ns: i64,
+    pub begun: Begun,
     /// Processes in its way, if it is a process that waits.
     pub blockers: Vec<ClientId>,
     /// Counts the times that another process came into its way; `None` once a search that began
@@ -119,6 +128,11 @@ impl FileLocks {
         self.held.get(&ino).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether the file is executed by somebody: then nobody opens it for writing.
+    pub fn is_executed(&self, ino: InodeId) -> bool {
+        self.held(ino).iter().any(|h| h.space == LockSpace::Execute)
+    }
+
     pub fn set(&mut self, ino: InodeId, held: Held) {
         if held.is_empty() {
             self.held.remove(&ino);
@@ -128,7 +142,7 @@ impl FileLocks {
     }
 
     /// A task waits, or goes on waiting; whether somebody new is in its way.
-    pub fn wait(&mut self, task: TaskId, ino: InodeId, range: LockRange, wall_ns: i64) -> bool {
+    pub fn wait(&mut self, task: TaskId, ino: InodeId, range: LockRange, begun: Begun) -> bool {
         let blockers = self.blockers(ino, &range);
         let known = self.waiting.values_mut().find(|w| w.task == task);
         let others = known.as_ref().map_or(&[][..], |w| &w.blockers);
@@ -147,7 +161,7 @@ impl FileLocks {
             task,
             ino,
             range,
-            begun_ns: wall_ns,
+            begun,
             blockers,
             unsettled,
         };
@@ -391,7 +405,7 @@ mod tests {
         locks.set(InodeId(2), vec![lock(2, LockType::Write, 0, 0)]);
         let wanted = lock(1, LockType::Write, 0, 0);
         assert!(!locks.deadlock(InodeId(2), &wanted));
-        assert!(locks.wait(1, InodeId(2), wanted, 0));
+        assert!(locks.wait(1, InodeId(2), wanted, Begun::default()));
         assert!(locks.deadlock(InodeId(1), &lock(2, LockType::Write, 0, 0)));
     }
 
@@ -400,12 +414,12 @@ mod tests {
         let mut locks = FileLocks::default();
         locks.set(InodeId(1), vec![lock(1, LockType::Write, 0, 0)]);
         let wanted = lock(3, LockType::Write, 0, 0);
-        assert!(locks.wait(1, InodeId(1), wanted, 0));
+        assert!(locks.wait(1, InodeId(1), wanted, Begun::default()));
         locks.settle(1, 1);
-        assert!(!locks.wait(1, InodeId(1), wanted, 0));
+        assert!(!locks.wait(1, InodeId(1), wanted, Begun::default()));
         assert_eq!(locks.waiter(1).and_then(|w| w.unsettled), None);
         locks.set(InodeId(1), vec![lock(2, LockType::Write, 0, 0)]);
-        assert!(locks.wait(1, InodeId(1), wanted, 0));
+        assert!(locks.wait(1, InodeId(1), wanted, Begun::default()));
         locks.settle(1, 1);
         assert_eq!(locks.waiter(1).and_then(|w| w.unsettled), Some(2));
     }
@@ -422,8 +436,13 @@ mod tests {
         };
         locks.set(InodeId(1), vec![lock(1, LockType::Write, 0, 0)]);
         locks.set(InodeId(2), vec![description]);
-        assert!(!locks.wait(1, InodeId(2), lock(1, LockType::Write, 0, 0), 0));
-        assert!(!locks.wait(2, InodeId(1), description, 0));
+        assert!(!locks.wait(
+            1,
+            InodeId(2),
+            lock(1, LockType::Write, 0, 0),
+            Begun::default()
+        ));
+        assert!(!locks.wait(2, InodeId(1), description, Begun::default()));
         assert!(!locks.deadlock(InodeId(1), &description));
         assert_eq!(locks.waits().count(), 1);
     }

@@ -109,10 +109,8 @@ impl<W: World> Core<W> {
         let over = self.now.mono_ns >= grace.until_ns;
         let noted = grace.noted;
         let waiting = std::mem::take(&mut grace.waiting);
-        if std::mem::take(&mut grace.locks_rest) {
-            self.drop_locks_of_closed();
-            self.ready.extend(waiting);
-        }
+        grace.locks_rest = false;
+        self.ready.extend(waiting);
         // A full log says no: once more later.
         let noted = noted && !self.log_unsettled(Value::Delete);
         if let Some(grace) = &mut self.grace {
@@ -127,11 +125,8 @@ impl<W: World> Core<W> {
     }
 
     /// Descriptions that were closed, or whose session holds nothing of the file, have no locks: that
-    /// they were given back was lost.
-    fn drop_locks_of_closed(&mut self) {
-        let Some(grace) = &self.grace else {
-            return;
-        };
+    /// they were given back was lost, or could not be said while this shard was away.
+    fn drop_locks_of_closed(&mut self, told: SessionId) {
         let mut released = Vec::new();
         for (ino, held) in self.file_locks.all() {
             for lock in held {
@@ -143,7 +138,7 @@ impl<W: World> Core<W> {
                         (session, !self.opens.is_open_in(ino, session))
                     }
                 };
-                if gone && grace.told.contains(&session) {
+                if gone && session == told {
                     released.push((ino, lock.owner));
                 }
             }
@@ -173,11 +168,14 @@ impl<W: World> Core<W> {
 
     /// A session has told everything, or ended.
     pub(super) fn session_told(&mut self, session: SessionId) {
-        if let Some(grace) = &mut self.grace {
-            grace.awaited.remove(&session);
-            grace.told.insert(session);
-            self.end_grace_if_over();
+        let Some(grace) = &mut self.grace else {
+            return;
+        };
+        grace.awaited.remove(&session);
+        if grace.told.insert(session) {
+            self.drop_locks_of_closed(session);
         }
+        self.end_grace_if_over();
     }
 
     pub(super) fn is_awaited(&self, session: SessionId) -> bool {

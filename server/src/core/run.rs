@@ -224,7 +224,7 @@ impl<W: World> Core<W> {
                 // Opens are memory: one whose reply was lost in a restart is nobody's to reassert.
                 if let (Op::Open { open, .. }, OpReply::Opened { attr, .. }) = (&entry.op, &*reply)
                 {
-                    let opened = MemoryChange::Open(attr.ino, caller.session, *open, false);
+                    let opened = MemoryChange::Open(attr.ino, caller.session, *open);
                     self.change_memory(opened);
                 }
                 Some(Early::Answer(*reply))

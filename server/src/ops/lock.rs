@@ -1,4 +1,4 @@
-//! fcntl(2) record locks, open file description locks and flock(2).
+//! fcntl(2) record locks, open file description locks, flock(2), and files that are executed.
 
 use crate::core::{Halt, MemoryChange, OpResult, View, World, flock};
 use crate::meta::db::{Db, key};
@@ -20,7 +20,7 @@ pub fn store<V: World>(v: &mut View<V>, ino: InodeId, held: flock::Held) {
 }
 
 fn check<V: World>(v: &View<V>, range: &LockRange) -> OpResult<()> {
-    if range.start > range.last {
+    if range.start > range.last || range.space == LockSpace::Execute {
         return Err(Errno::EINVAL.into());
     }
     let own = match range.owner {
@@ -40,7 +40,7 @@ pub fn lock<V: World>(
     v: &mut View<V>,
     ino: InodeId,
     range: &LockRange,
-    wait: bool,
+    wait: Option<u32>,
 ) -> OpResult<OpReply> {
     check(v, range)?;
     if v.locks_rest {
@@ -48,7 +48,7 @@ pub fn lock<V: World>(
     }
     let held = v.file_locks.held(ino);
     if range.kind != LockType::Unlock && v.file_locks.is_sealed(ino) {
-        return Err(if wait {
+        return Err(if wait.is_some() {
             Halt::FileLock
         } else {
             Errno::EAGAIN.into()
@@ -69,18 +69,32 @@ pub fn lock<V: World>(
         // flock(2) drops the old lock before it asks for the new one, and loses it on failure.
         let dropped = flock::apply(held, &flock::everything(range.space, range.owner));
         store(v, ino, dropped);
-        if wait {
+        if wait.is_some() {
             v.again();
         }
         return Ok(OpReply::Errno(Errno::EAGAIN));
     }
-    if !wait {
+    let Some(waited_ms) = wait else {
         return Err(Errno::EAGAIN.into());
-    }
-    if v.file_locks.deadlock(ino, range) {
+    };
+    // One that goes on may have been there before others of the circle: the search will tell.
+    if waited_ms == 0 && v.file_locks.deadlock(ino, range) {
         return Err(Errno::EDEADLK.into());
     }
     Err(Halt::FileLock)
+}
+
+/// A description of the caller's stands to execute the file, until it is closed.
+pub fn executes<V: World>(v: &mut View<V>, ino: InodeId, open: OpenId) {
+    let session = v.caller.session;
+    let owner = LockOwner::Description { session, open };
+    let whole = flock::everything(LockSpace::Execute, owner);
+    let kind = LockType::Read;
+    let held = v.file_locks.held(ino);
+    let next = flock::apply(held, &LockRange { kind, ..whole });
+    if next != held {
+        store(v, ino, next);
+    }
 }
 
 fn same_owner(a: &LockRange, b: &LockRange) -> bool {

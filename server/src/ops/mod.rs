@@ -202,7 +202,10 @@ fn reassert<V: World>(
 ) -> OpResult<OpReply> {
     v.inode(ino)?.ok_or(Errno::ESTALE)?;
     let session = v.caller.session;
-    v.remember(MemoryChange::Open(ino, session, open, executes));
+    v.remember(MemoryChange::Open(ino, session, open));
+    if executes {
+        lock::executes(v, ino, open);
+    }
     if locked.is_some_and(|mark| lock::may_be_lost(v, mark)) {
         v.remember(MemoryChange::Sealed(ino, session, open));
         return Ok(OpReply::Errno(Errno::EIO));

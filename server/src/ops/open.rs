@@ -3,8 +3,8 @@
 use super::create::{self, check_create, new_inode};
 use super::lookup::{self, Found, Last, Parent};
 use super::permission::{self, R, W, X};
-use super::{data, dir, truncate};
-use crate::core::{MemoryChange, OpResult, View, World};
+use super::{data, dir, lock, truncate};
+use crate::core::{Halt, MemoryChange, OpResult, View, World};
 use crate::meta::db::{Db, key};
 use crate::records::{Body, InodeRecord, OrphanRecord};
 use sealfs_protocol::attr::{S_IFDIR, S_IFLNK, S_IFREG};
@@ -169,20 +169,23 @@ fn open_existing<V: World>(v: &mut View<V>, found: Found, call: &Request) -> OpR
 
 /// A file that is executed is not opened for writing.
 pub fn check_text_busy<V: World>(v: &View<V>, ino: InodeId, mask: u32) -> OpResult<()> {
-    if mask & W != 0 && v.opens.is_executed(ino) {
+    if mask & W == 0 {
+        return Ok(());
+    }
+    if v.file_locks.is_executed(ino) {
         return Err(Errno::ETXTBSY.into());
+    }
+    if v.locks_rest {
+        return Err(Halt::Grace);
     }
     Ok(())
 }
 
 fn finish<V: World>(v: &mut View<V>, found: Found, call: &Request, created: bool) -> OpReply {
-    let executes = call.has(O_EXEC);
-    v.remember(MemoryChange::Open(
-        found.ino,
-        v.caller.session,
-        call.open,
-        executes,
-    ));
+    v.remember(MemoryChange::Open(found.ino, v.caller.session, call.open));
+    if call.has(O_EXEC) {
+        lock::executes(v, found.ino, call.open);
+    }
     let (read_bytes, page) = if call.read_bytes > 0 && !call.has(O_PATH) {
         first_bytes(v, &found, call.read_bytes)
     } else {

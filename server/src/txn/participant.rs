@@ -112,7 +112,10 @@ impl<W: World> Core<W> {
             PeerRequest::Attend { session } => self.attend(*session),
             PeerRequest::Sessions => self.live_sessions(),
             PeerRequest::LockWaits { clients } => self.lock_waits(clients),
-            PeerRequest::BreakLockWait { wait } => self.break_lock_wait(*wait),
+            PeerRequest::BreakLockWait {
+                wait,
+                though_settled,
+            } => self.break_lock_wait(*wait, *though_settled),
             _ => return None,
         };
         Some(Attempt::Done(Answer::Peer(reply)))

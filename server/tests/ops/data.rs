@@ -189,7 +189,7 @@ fn a_lock_waits_for_its_holder_and_survives_a_restart() {
     let op = Op::Lock {
         ino,
         range,
-        wait: false,
+        wait: None,
     };
     assert_eq!(fs.call(op).reply, OpReply::Done);
     fs.cluster.kill(0);
@@ -199,7 +199,7 @@ fn a_lock_waits_for_its_holder_and_survives_a_restart() {
     let ask = |wait| Op::Lock {
         ino,
         range: wanted,
-        wait,
+        wait: bool::then_some(wait, 0),
     };
     let refused = other.call(&mut fs.cluster, ask(false));
     assert_eq!(refused.errno(), Some(Errno::EAGAIN));
@@ -209,7 +209,7 @@ fn a_lock_waits_for_its_holder_and_survives_a_restart() {
     let op = Op::Lock {
         ino,
         range: lock(&fs.client, LockType::Unlock),
-        wait: false,
+        wait: None,
     };
     fs.call(op);
     assert_eq!(other.finish(&mut fs.cluster).reply, OpReply::Done);
@@ -230,7 +230,7 @@ fn the_end_of_a_client_releases_its_locks() {
     fs.call(Op::Lock {
         ino,
         range,
-        wait: false,
+        wait: None,
     });
     let client = fs.client.id;
     let home = sealfs_protocol::hash::client_home(client, fs.cluster.ring().partitions());

@@ -138,12 +138,12 @@ pub fn lock_op(
         LockCall::Take { write, bytes, .. } => Op::Lock {
             ino,
             range: range(bytes, kind(write)),
-            wait,
+            wait: wait.then_some(0),
         },
         LockCall::Release { bytes, .. } => Op::Lock {
             ino,
             range: range(bytes, LockType::Unlock),
-            wait: false,
+            wait: None,
         },
         LockCall::Test { write, bytes, .. } => Op::TestLock {
             ino,

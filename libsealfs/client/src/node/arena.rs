@@ -138,6 +138,14 @@ impl Arena {
         OpenId(self.map.header().next_open.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// The numbers of all that are open.
+    pub fn live_opens(&self) -> Vec<OpenId> {
+        let slots = (0..self.map.used(Table::Slots)).filter_map(|index| self.map.slot(index));
+        let live = slots.filter(|s| Word(s.word.load(Ordering::SeqCst)).state() == State::Live);
+        live.map(|s| OpenId(s.open.load(Ordering::Relaxed)))
+            .collect()
+    }
+
     /// The word that the keeper raises for every callback from a server.
     pub fn callbacks(&self) -> u32 {
         self.map.header().callback.load(Ordering::Acquire)

@@ -300,7 +300,7 @@ fn a_wait_for_a_lock_is_taken_back_by_a_signal() {
     let waits = Arc::clone(&waiting);
     let (client, _) = client(1, move |seen| match op(seen) {
         Op::GetAttr { .. } => Act::Reply(vec![OpReply::Attr(attr(InodeId(5), S_IFREG))], vec![]),
-        Op::Lock { wait: true, .. } => {
+        Op::Lock { wait: Some(0), .. } => {
             *waits.lock().unwrap() = Some(seen.header.sequence);
             Act::Silence
         }
