@@ -6,7 +6,7 @@
 use crate::log::{Level, say};
 use crate::process::{MAKING, State, known_node, known_runtime, known_state, refuse, state};
 use crate::settings::settings;
-use crate::{credentials, descriptors, fdtable, vfork};
+use crate::{credentials, descriptors, fdtable, process, vfork};
 use core::ops::Deref;
 use core::sync::atomic::{
     AtomicPtr,
@@ -133,6 +133,7 @@ fn connect(state: &State) -> Result<Connected, Errno> {
     config.manager = Some(settings.manager.clone());
     config.cluster_state = published_state();
     config.published_state = Some(published_state);
+    config.live_opens = Some(|| Some(process::known_arena()?.live_opens()));
     config.deadline_ms = settings.deadline_ms;
     config.first_sequence = state.registration.first_sequence().0;
     config.hooks = descriptors::hooks();

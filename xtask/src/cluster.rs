@@ -112,6 +112,23 @@ impl Cluster {
         Path::new(&self.mount).join(name)
     }
 
+    /// What the volume takes of `what`, as the list of volumes calls it.
+    pub fn used(&self, what: &str) -> io::Result<u64> {
+        let output = self
+            .wrapped(&self.program.to_string_lossy())
+            .args(["volume", "list", "--json"])
+            .stderr(Stdio::inherit())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = text
+            .split_once(&format!("\"{what}\":"))
+            .map_or("", |(_, rest)| rest);
+        let digits = |c: char| !c.is_ascii_digit();
+        let number = number.trim_start().split(digits).next().unwrap_or("");
+        let unread = || io::Error::other(format!("volume list --json gave {text}"));
+        number.parse().map_err(|_| unread())
+    }
+
     /// A new directory below the mount that everybody may enter.
     pub fn new_folder(&self, name: &str) -> io::Result<PathBuf> {
         let folder = self.folder(name);

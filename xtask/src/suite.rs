@@ -190,7 +190,6 @@ fn pjdfstest_on(root: &Path, servers: usize) -> io::Result<Total> {
     let options = pjdfstest::Options {
         root: Some(cluster.new_folder("pjdfstest")?),
         wrap: cluster.prefix().to_owned(),
-        forgiven: Vec::new(),
     };
     pjdfstest::compare(root, &options)
 }

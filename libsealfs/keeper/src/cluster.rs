@@ -16,8 +16,13 @@ pub struct File {
 /// A description, and whether it stands to execute the file.
 pub type Known = (File, bool);
 
-/// What servers said of the locks of a description after a restart: intact at that time, or lost.
-pub type Judged = (File, Option<LockMark>);
+/// What servers that have restarted were told, and what they said.
+#[derive(Default)]
+pub struct Retold {
+    /// Of the locks of a description: intact at that time, or lost.
+    pub judged: Vec<(File, Option<LockMark>)>,
+    pub open: Vec<File>,
+}
 
 /// A volume of a cluster, as the keeper uses it. EIO stands for "not now": try again.
 pub trait Cluster: Send + Sync {
@@ -25,16 +30,19 @@ pub trait Cluster: Send + Sync {
     fn end_session(&self, session: SessionId) -> Result<(), Errno>;
     fn end_client(&self, client: ClientId) -> Result<(), Errno>;
     fn close(&self, file: File) -> Result<(), Errno>;
+    /// A program's description is not read from any more.
+    fn give_back(&self, file: File);
     /// The description exists (still, or as one more of an inode that is open); `executes`: nobody
     /// opens the file for writing meanwhile.
     fn reassert(&self, file: File, executes: bool) -> Result<(), Errno>;
     /// Makes sure that every server still knows what is open in the session: one that restarted is
-    /// told. What it says of their locks goes to `judged`, also if not all servers were reached.
+    /// told. `open` is asked only when a server is known to wait: nothing that was opened before its
+    /// restart is missing then. What was told goes to `told`, also if not all servers were reached.
     fn keep_known(
         &self,
         session: SessionId,
-        open: &[Standing],
-        judged: &mut Vec<Judged>,
+        open: &dyn Fn() -> Vec<Standing>,
+        told: &mut Retold,
     ) -> Result<(), Errno>;
     /// Size in bytes.
     fn size(&self, file: File) -> Result<u64, Errno>;

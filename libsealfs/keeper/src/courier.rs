@@ -8,7 +8,7 @@
 //! true: a cluster that is away holds up the others for a few calls at most, and one that nobody uses
 //! any more is forgotten once its lease has run out.
 
-use crate::cluster::{Clusters, File};
+use crate::cluster::{Clusters, File, Retold};
 use crate::run::Node;
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::processes::{ProcessIndex, Registered};
@@ -37,6 +37,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Errand {
     Close(Remains),
+    /// Once more: it may have come before a server that restarted was told of the description.
+    CloseAgain(ManagerIndex, File),
     EndClient(Registered),
     /// Finish what is there and end the thread; with the session if nobody is left.
     Stop {
@@ -48,6 +50,7 @@ impl Errand {
     fn manager(&self) -> Option<ManagerIndex> {
         match self {
             Errand::Close(remains) => Some(remains.manager),
+            Errand::CloseAgain(manager, _) => Some(*manager),
             Errand::EndClient(process) => Some(process.manager),
             Errand::Stop { .. } => None,
         }
@@ -162,6 +165,7 @@ impl Courier {
                 ino: r.ino,
                 open: r.open,
             }),
+            Errand::CloseAgain(manager, file) => self.clusters.get(manager, None)?.close(file),
             Errand::EndClient(p) if p.is_ended || p.client.0 == 0 => Ok(()),
             Errand::EndClient(p) => self.clusters.get(p.manager, None)?.end_client(p.client),
             Errand::Stop { .. } => Ok(()),
@@ -176,7 +180,7 @@ impl Courier {
         match errand {
             Errand::Close(remains) => self.node.arena.release(remains.id),
             Errand::EndClient(process) => self.forget(process.index),
-            Errand::Stop { .. } => {}
+            Errand::CloseAgain(..) | Errand::Stop { .. } => {}
         }
     }
 
@@ -224,14 +228,18 @@ impl Courier {
     }
 
     /// The session lives, and its descriptions are open: a server that restarted hears it in time.
-    fn renew(&self, manager: ManagerIndex) -> Result<(), Errno> {
+    fn renew(&mut self, manager: ManagerIndex) -> Result<(), Errno> {
         let cluster = self.clusters.get(manager, None)?;
         let session = self.node.arena.session();
         cluster.renew(session)?;
-        let open = self.node.descriptions(manager);
-        let mut judged = Vec::new();
-        let told = cluster.keep_known(session, &open, &mut judged);
-        for (file, intact) in judged {
+        let mut told = Retold::default();
+        let open = || self.node.descriptions(manager);
+        let all = cluster.keep_known(session, &open, &mut told);
+        let live = self.node.live_opens();
+        for file in told.open.iter().filter(|f| !live.contains(&f.open)) {
+            self.take(Errand::CloseAgain(manager, *file));
+        }
+        for (file, intact) in told.judged {
             if intact.is_none() {
                 log::error!("locks of {file:?} may be lost: a server lost its last changes");
             }
@@ -239,7 +247,7 @@ impl Courier {
                 .arena
                 .judge_locks(manager, file.ino, file.open, intact);
         }
-        if let Err(e) = told {
+        if let Err(e) = all {
             // The lease is renewed; that server hears it with the next renewal.
             log::info!("a server could not be told what is open: {e}");
         }
@@ -370,6 +378,27 @@ mod tests {
         }
         courier.work();
         assert!(courier.pending.is_empty());
+    }
+
+    #[test]
+    fn what_is_closed_while_a_server_is_told_of_it_is_closed_again() {
+        let (_dir, clusters, mut courier) = courier();
+        let node = Arc::clone(&courier.node);
+        let pin = |n| {
+            let (ino, open) = (InodeId(n), OpenId(n));
+            (HERE, (File { ino, open }, true))
+        };
+        node.pins.lock().unwrap().extend([pin(1), pin(2)]);
+        courier.known.insert(HERE, Instant::now());
+        // Its close has overtaken what the server is told.
+        let closes = Arc::clone(&node);
+        *clusters.told.meanwhile.lock().unwrap() = Some(Box::new(move || {
+            closes.pins.lock().unwrap().remove(&pin(1));
+        }));
+        courier.renew_if_due();
+        courier.work();
+        assert_eq!(clusters.told.known.lock().unwrap().len(), 2);
+        assert_eq!(*clusters.told.closed.lock().unwrap(), [pin(1).1.0]);
     }
 
     #[test]

@@ -183,6 +183,17 @@ impl Images {
             ino: name.ino,
             open,
         };
+        let made = Images::copy(&*cluster, file, version, title);
+        cluster.give_back(file);
+        made
+    }
+
+    fn copy(
+        cluster: &dyn Cluster,
+        file: File,
+        version: ImageVersion,
+        title: &[u8],
+    ) -> Result<Fd, Errno> {
         let size = cluster.size(file)?;
         if size > IMAGE_SIZE_MAX_BYTES {
             return Err(Errno::ENOMEM);
@@ -193,7 +204,7 @@ impl Images {
         let title =
             CString::new(&title[..title.len().min(NAME_MAX_BYTES)]).map_err(|_| Errno::EINVAL)?;
         let fd = memory::create(title.as_c_str(), size)?;
-        memory::fill(&*cluster, file, size, &[&fd], IMAGE_SIZE_MAX_BYTES)?;
+        memory::fill(cluster, file, size, &[&fd], IMAGE_SIZE_MAX_BYTES)?;
         let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
         // Writable by its mode, so that only its being executed stands against opening it so.
         let mode = Mode::from_raw_mode(0o755);

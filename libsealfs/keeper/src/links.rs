@@ -5,7 +5,7 @@
 //! Each is made when it is first needed, from the state file if there is one, so that the keeper of
 //! a cluster whose manager is away works too.
 
-use crate::cluster::{Cluster, Clusters, File, Judged};
+use crate::cluster::{Cluster, Clusters, File, Retold};
 use crate::run::Node;
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::state_file;
@@ -140,6 +140,13 @@ fn wire(file: File) -> FileRef {
     }
 }
 
+fn known(file: FileRef) -> File {
+    File {
+        ino: file.ino,
+        open: file.open,
+    }
+}
+
 impl Cluster for Link {
     fn renew(&self, session: SessionId) -> Result<(), Errno> {
         self.client.renew_session(session)
@@ -157,6 +164,10 @@ impl Cluster for Link {
         self.client.close_now(wire(file))
     }
 
+    fn give_back(&self, file: File) {
+        self.client.give_back(wire(file));
+    }
+
     fn reassert(&self, file: File, executes: bool) -> Result<(), Errno> {
         self.client.reassert(wire(file), executes)
     }
@@ -165,16 +176,19 @@ impl Cluster for Link {
     fn keep_known(
         &self,
         session: SessionId,
-        open: &[Standing],
-        judged: &mut Vec<Judged>,
+        open: &dyn Fn() -> Vec<Standing>,
+        told: &mut Retold,
     ) -> Result<(), Errno> {
         let (awaited, mut all) = self.client.awaited_by(session);
         for shard in awaited {
-            match self.client.tell_open(shard, session, open) {
-                Ok(answers) => judged.extend(answers.into_iter().map(|(file, intact)| {
-                    let (ino, open) = (file.ino, file.open);
-                    (File { ino, open }, intact)
-                })),
+            let open = open();
+            told.open.extend(open.iter().map(|s| known(s.file)));
+            match self.client.tell_open(shard, session, &open) {
+                Ok(answers) => {
+                    let answers = answers.into_iter();
+                    told.judged
+                        .extend(answers.map(|(file, intact)| (known(file), intact)));
+                }
                 Err(_) => all = false,
             }
         }

@@ -20,7 +20,8 @@ use sealfs_client::node::processes::Process;
 use sealfs_client::node::sys::{self, Fd};
 use sealfs_client::node::{Arena, Runtime, keeper_link};
 use sealfs_client::{FileRef, Standing};
-use std::collections::BTreeSet;
+use sealfs_protocol::OpenId;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -71,6 +72,13 @@ impl Node {
             locked: None,
         });
         live.chain(pins).collect()
+    }
+
+    /// The numbers of all descriptions that are open here.
+    pub fn live_opens(&self) -> HashSet<OpenId> {
+        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let pins = pins.iter().map(|(_, (file, _))| file.open);
+        self.arena.live_opens().into_iter().chain(pins).collect()
     }
 
     /// Clusters that processes or open descriptions belong to.

@@ -54,6 +54,9 @@ fn release_if_last(slot: &Slot<'static>) {
     let was_shared = slot.is_shared();
     let _owner = credentials::as_owner(node.runtime);
     if !placeholder::last_closer(node.runtime, &node.arena, slot.id(), me) {
+        if let Some(client) = process::known_client() {
+            client.leave(file);
+        }
         return;
     }
     match process::client() {

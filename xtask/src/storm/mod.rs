@@ -2,9 +2,11 @@
 //! seconds. Whatever passes without must pass with it, and a server that is back must soon serve again.
 //!
 //! What must stay true: who is killed when follows from the seed, which is printed first; a kill that failed, or a
-//! server that does not serve again in time, counts as a failure like one of the suite's own.
+//! server that does not serve again in time, counts as a failure like one of the suite's own; so does a file that
+//! is not gone after all names were removed.
 
 mod killer;
+mod leftovers;
 mod probe;
 
 use crate::c_tests::{self, Total, target_folder};
@@ -13,13 +15,13 @@ use crate::public::{fsx, pjdfstest};
 use crate::suite::counted;
 use clap::{Args, ValueEnum};
 use killer::{Killer, Rhythm};
+use leftovers::Witness;
 use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SERVERS: usize = 3;
-const FORGIVEN: &str = "c-tests/storm-known.tsv";
 /// Seconds a c-test may take: it waits for the servers that its steps need, one after the other.
 const TIME_LIMIT_S: u32 = 90;
 
@@ -112,9 +114,15 @@ fn under_kills(
     let cluster = Cluster::up_for_tests(&target_folder(root), SERVERS, more)?;
     std::thread::scope(|scope| {
         let killer = Killer::start(scope, root, &cluster, rhythm)?;
+        let _witness = Witness::start(&cluster)?;
         let worked = work(&cluster);
         let mut total = killer.stop();
         total.add(worked?);
+        let clean = leftovers::look(&cluster);
+        if let Err(error) = &clean {
+            println!("FAIL storm leftovers: {error}");
+        }
+        total.add(Total::of(clean.is_ok()));
         Ok(total)
     })
 }
@@ -147,7 +155,6 @@ fn suite_on(
                 let options = pjdfstest::Options {
                     root: Some(folder),
                     wrap,
-                    forgiven: forgiven(root)?,
                 };
                 pjdfstest::compare(root, &options)?
             }
@@ -163,16 +170,6 @@ fn suite_on(
         });
     }
     Ok(total)
-}
-
-/// Cases of pjdfstest that may fail while servers are killed, and why.
-fn forgiven(root: &Path) -> io::Result<Vec<(String, String)>> {
-    let text = std::fs::read_to_string(root.join(FORGIVEN))?;
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let fields = lines.filter_map(|line| line.split_once('\t'));
-    Ok(fields
-        .map(|(case, why)| (case.to_owned(), why.to_owned()))
-        .collect())
 }
 
 fn command_on(root: &Path, options: &Options, cluster: &Cluster) -> io::Result<Total> {

@@ -3,7 +3,7 @@
 mod files;
 mod lives;
 
-use crate::cluster::{Cluster, Clusters, File, Judged};
+use crate::cluster::{Cluster, Clusters, File, Retold};
 use crate::run::{self, Node};
 use crate::watch::End;
 use rustix::fd::IntoRawFd;
@@ -11,6 +11,7 @@ use sealfs_client::Standing;
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::sys::{self, Fd};
 use sealfs_client::node::{Arena, OpenedFile, Registration, Runtime, SlotId, SlotInit, processes};
+use sealfs_protocol::message::LockMark;
 use sealfs_protocol::{ClientId, ClusterId, Errno, InodeId, SessionId, VolumeId};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -49,7 +50,9 @@ pub struct Told {
     /// Descriptions as the keeper last listed them.
     pub known: Mutex<Vec<File>>,
     /// What will be said of locks the next time.
-    pub judged: Mutex<Vec<Judged>>,
+    pub judged: Mutex<Vec<(File, Option<LockMark>)>>,
+    /// What happens while the servers are told what is open.
+    pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// A session that the servers have ended.
     pub refused: Mutex<Option<SessionId>>,
     /// Every call fails until it is lifted.
@@ -89,6 +92,7 @@ impl Cluster for Told {
         self.closed.lock().unwrap().push(file);
         Ok(())
     }
+    fn give_back(&self, _: File) {}
     fn reassert(&self, file: File, executes: bool) -> Result<(), Errno> {
         self.here()?;
         if executes {
@@ -99,15 +103,19 @@ impl Cluster for Told {
     fn keep_known(
         &self,
         _: SessionId,
-        open: &[Standing],
-        judged: &mut Vec<Judged>,
+        open: &dyn Fn() -> Vec<Standing>,
+        told: &mut Retold,
     ) -> Result<(), Errno> {
-        let files = open.iter().map(|s| File {
+        let files = open().into_iter().map(|s| File {
             ino: s.file.ino,
             open: s.file.open,
         });
-        *self.known.lock().unwrap() = files.collect();
-        judged.append(&mut self.judged.lock().unwrap());
+        told.open = files.collect();
+        (*self.known.lock().unwrap()).clone_from(&told.open);
+        told.judged.append(&mut self.judged.lock().unwrap());
+        if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
+            meanwhile();
+        }
         Ok(())
     }
     fn size(&self, file: File) -> Result<u64, Errno> {
