@@ -106,6 +106,14 @@ impl Fs {
         }
     }
 
+    fn generation(&mut self, ino: InodeId) -> TruncateGeneration {
+        let (at, follow) = (at(ino, ""), false);
+        match self.call(Op::GetAttr { at, follow }, &[]) {
+            OpReply::Attr(attr) => attr.generation,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn make_dir(&mut self, path: &str) -> Option<Errno> {
         let at = at(self.root, path);
         self.errno(Op::MakeDir { at, mode: 0o755 })
@@ -195,18 +203,38 @@ fn inodes_are_counted_to_the_last_for_every_kind() {
 }
 
 #[test]
-fn fallocate_is_refused_for_what_there_is_no_quota_for() {
-    let mut fs = Fs::new(1, 1, 11 * BLOCK, 0);
-    let file = fs.create("f").expect("there is room");
-    let allocate = |len: u64| Op::Allocate {
-        ino: file,
-        mode: 0,
-        offset: 0,
-        len,
-        open: OpenId(1),
-    };
-    assert_eq!(fs.errno(allocate(11 * BLOCK)), EDQUOT);
-    assert_eq!(fs.errno(allocate(10 * BLOCK)), None);
+fn what_fallocate_gives_counts_at_once_and_is_written_at_the_limit() {
+    for shards in [1, 3] {
+        let mut fs = Fs::new(shards, 1, 101 * BLOCK, 0);
+        let file = fs.create("f").expect("there is room");
+        let allocate = |len: u64| Op::Allocate {
+            ino: file,
+            mode: 0,
+            offset: 0,
+            len,
+            open: OpenId(1),
+        };
+        for too_much in [101 * BLOCK, 40 << 20] {
+            assert_eq!(fs.errno(allocate(too_much)), EDQUOT);
+            fs.cluster.pass(2_000_000_000);
+            assert_eq!(fs.used().bytes, BLOCK, "{shards} shards, {too_much}");
+        }
+        assert_eq!(fs.errno(allocate(100 * BLOCK)), None);
+        assert_eq!(fs.used().bytes, 101 * BLOCK);
+        for byte in [4, 5] {
+            let overwrite = Op::Write {
+                ino: file,
+                chunk: 0,
+                offset_bytes: 100,
+                len_bytes: 9 * BLOCK as u32,
+                generation: fs.generation(file),
+                open: OpenId(1),
+            };
+            let written = fs.call(overwrite, &vec![byte; 9 * BLOCK as usize]);
+            assert!(matches!(written, OpReply::Written { .. }), "{written:?}");
+        }
+        assert_eq!(fs.append(file, 1), EDQUOT);
+    }
 }
 
 #[test]

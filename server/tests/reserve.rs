@@ -4,6 +4,7 @@
 
 use sealfs_protocol::attr::{Attr, SetAttr};
 use sealfs_protocol::hash::layout_slot_partition;
+use sealfs_protocol::manager::Durability;
 use sealfs_protocol::message::{Op, OpReply};
 use sealfs_protocol::{Errno, InodeId, OpenId, PartitionId};
 use sealfs_testkit::client::at;
@@ -27,10 +28,15 @@ struct Fs {
 
 impl Fs {
     fn new(shards: u32, seed: u64) -> Fs {
+        Fs::with(shards, seed, Durability::Fsync)
+    }
+
+    fn with(shards: u32, seed: u64, durability: Durability) -> Fs {
         let mut cluster = Cluster::new(Settings {
             shards,
             partitions: 48,
             seed,
+            durability,
             device_bytes: 24 << 20,
             ..Settings::default()
         });
@@ -203,8 +209,12 @@ fn allocate(ino: InodeId, mode: u32, offset: u64, len: u64) -> Op {
 
 #[test]
 fn what_is_reserved_is_written_and_overwritten_on_a_full_device() {
-    for shards in [1, 3] {
-        let mut fs = Fs::new(shards, 3);
+    for (shards, durability) in [
+        (1, Durability::Fsync),
+        (3, Durability::Fsync),
+        (3, Durability::Memory),
+    ] {
+        let mut fs = Fs::with(shards, 3, durability);
         let file = fs.create("f");
         let attr = fs.allocate(file.ino, 0, 0, 4 * MIB).unwrap();
         assert_eq!((attr.size_bytes, attr.blocks_512 * 512), (4 * MIB, 4 * MIB));

@@ -5,26 +5,17 @@
 //! block in extent order; the checksum of block b covers the bytes below `end` only, so that the
 //! rest of the last block may be written in place. Bytes in no written extent, or past `end`, are
 //! zeros: what the device holds in a block that is allocated and not written is nobody's to read.
-//! Encoded compactly (a 4 KiB file's record is some 30 bytes); the byte table stands in
-//! docs/on-disk-format.md.
+//! How it is encoded is `chunk_bytes`'s.
 
 use sealfs_protocol::ids::{TruncateGeneration, VolumeId};
 use sealfs_protocol::usage::Charge;
 use smallvec::SmallVec;
 
-use super::StoreError;
-
 /// Unit of allocation, checksums and copy-on-write, in bytes.
 pub const BLOCK_BYTES: u32 = 4096;
 /// Largest chunk, in bytes.
 pub const CHUNK_MAX_BYTES: u32 = 64 << 20;
-const CHUNK_MAX_BLOCKS: u32 = CHUNK_MAX_BYTES / BLOCK_BYTES;
-
-const VERSION: u8 = 2;
-const FLAG_VOLATILE: u8 = 1;
-const FLAG_CALL: u8 = 2;
-/// Bits of an extent's length that hold its state.
-const STATE_BITS: u32 = 2;
+pub(super) const CHUNK_MAX_BLOCKS: u32 = CHUNK_MAX_BYTES / BLOCK_BYTES;
 
 /// What an extent holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -101,104 +92,6 @@ pub struct ChunkRecord {
 }
 
 impl ChunkRecord {
-    pub fn decode(bytes: &[u8]) -> Result<ChunkRecord, StoreError> {
-        let mut record = ChunkRecord::default();
-        record.decode_into(bytes)?;
-        Ok(record)
-    }
-
-    /// Like `decode`, but reuses the vectors.
-    pub fn decode_into(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.parse(&mut Reader { bytes })
-            .ok_or(StoreError::Invalid("chunk record"))
-    }
-
-    fn parse(&mut self, r: &mut Reader<'_>) -> Option<()> {
-        if r.byte()? != VERSION {
-            return None;
-        }
-        let flags = r.byte()?;
-        self.volatile = flags & FLAG_VOLATILE != 0;
-        self.volume = VolumeId(u32::try_from(r.varint()?).ok()?);
-        self.generation = TruncateGeneration(u32::try_from(r.varint()?).ok()?);
-        self.mtime_ns = i64::from_le_bytes(r.take(8)?.try_into().ok()?);
-        self.end = u32::try_from(r.varint()?).ok()?;
-        self.call = if flags & FLAG_CALL == 0 {
-            0
-        } else {
-            r.varint()?
-        };
-        let count = r.varint()?;
-        self.extents.clear();
-        self.crcs.clear();
-        if self.end > CHUNK_MAX_BYTES || count > u64::from(CHUNK_MAX_BLOCKS) {
-            return None;
-        }
-        let mut at = 0u32;
-        let mut written = 0u32;
-        for _ in 0..count {
-            let first = at.checked_add(u32::try_from(r.varint()?).ok()?)?;
-            let length = u32::try_from(r.varint()?).ok()?;
-            let device_block = r.varint()?;
-            let blocks = length >> STATE_BITS;
-            let state = match length & ((1 << STATE_BITS) - 1) {
-                0 => State::Written,
-                1 => State::Unwritten,
-                2 => State::Added,
-                _ => return None,
-            };
-            at = first.checked_add(blocks)?;
-            if blocks == 0 || at > CHUNK_MAX_BLOCKS || device_block >= DEVICE_BLOCK_LIMIT {
-                return None;
-            }
-            if state == State::Written {
-                written += blocks;
-            }
-            self.extents.push(ChunkExtent {
-                first,
-                blocks,
-                device_block,
-                state,
-            });
-        }
-        let crcs = r.take(written as usize * 4)?;
-        let crcs = crcs.chunks_exact(4);
-        self.crcs
-            .extend(crcs.map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])));
-        r.bytes.is_empty().then_some(())
-    }
-
-    pub fn encode_into(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
-        let volatile = if self.volatile { FLAG_VOLATILE } else { 0 };
-        let added = self.extents.iter().any(|e| e.state == State::Added);
-        let call = if added { FLAG_CALL } else { 0 };
-        out.push(volatile | call);
-        varint(out, u64::from(self.volume.0));
-        varint(out, u64::from(self.generation.0));
-        out.extend_from_slice(&self.mtime_ns.to_le_bytes());
-        varint(out, u64::from(self.end));
-        if added {
-            varint(out, self.call);
-        }
-        varint(out, self.extents.len() as u64);
-        let mut at = 0;
-        for e in &self.extents {
-            varint(out, u64::from(e.first - at));
-            let state = match e.state {
-                State::Written => 0,
-                State::Unwritten => 1,
-                State::Added => 2,
-            };
-            varint(out, u64::from(e.blocks) << STATE_BITS | state);
-            varint(out, e.device_block);
-            at = e.until();
-        }
-        for crc in &self.crcs {
-            out.extend_from_slice(&crc.to_le_bytes());
-        }
-    }
-
     /// Committed length, in bytes.
     pub fn end(&self) -> u32 {
         self.end
@@ -411,45 +304,6 @@ pub struct DeviceExtent {
     pub blocks: u32,
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (&first, rest) = self.bytes.split_first()?;
-        self.bytes = rest;
-        Some(first)
-    }
-
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.bytes.split_at_checked(len)?;
-        self.bytes = rest;
-        Some(taken)
-    }
-
-    /// LEB128, at most 63 bits.
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..63).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -523,5 +377,54 @@ mod tests {
         assert_eq!(r.next_hole(3 * 4096), 4 * 4096);
         assert_eq!(r.next_data(3 * 4096 + 10), Some(3 * 4096 + 10));
         assert_eq!(r.next_data(4 * 4096), None);
+    }
+
+    #[test]
+    fn states_read_back_and_only_what_was_written_has_checksums() {
+        let mut r = record(&[(0, 2, 100)]);
+        let extent = |first, device_block, state| ChunkExtent {
+            first,
+            blocks: 2,
+            device_block,
+            state,
+        };
+        r.begin_call(77);
+        r.insert(extent(2, 102, State::Unwritten), &[]);
+        r.insert(extent(4, 104, State::Added), &[]);
+        r.insert(extent(6, 200, State::Added), &[]);
+        let mut bytes = Vec::new();
+        r.encode_into(&mut bytes);
+        assert_eq!(ChunkRecord::decode(&bytes).unwrap(), r);
+        assert_eq!((r.extents.len(), r.crcs.len(), r.blocks()), (4, 2, 8));
+        assert_eq!(r.locate(1), Some((101, 1)));
+        assert_eq!(r.locate(3), None);
+        assert_eq!(r.place_of(3), Some(103));
+        assert_eq!((r.next_data(4096), r.next_data(8192)), (Some(4096), None));
+        assert_eq!(r.next_hole(0), 8192);
+        assert_eq!(r.reach(), 1 << 20);
+        r.end = 100;
+        assert_eq!(r.reach(), 8 * 4096);
+    }
+
+    #[test]
+    fn a_new_call_settles_what_an_older_one_has_added() {
+        let mut r = ChunkRecord::default();
+        let extent = |first, state| ChunkExtent {
+            first,
+            blocks: 1,
+            device_block: 50 + u64::from(first),
+            state,
+        };
+        r.begin_call(1);
+        r.insert(extent(0, State::Unwritten), &[]);
+        r.insert(extent(1, State::Added), &[]);
+        r.insert(extent(2, State::Unwritten), &[]);
+        assert!(r.has_added(1) && !r.has_added(2));
+        r.begin_call(1);
+        assert_eq!(r.extents.len(), 3);
+        r.begin_call(2);
+        assert_eq!(r.extents.len(), 1);
+        assert_eq!(r.blocks(), 3);
+        assert!(!r.has_added(2));
     }
 }

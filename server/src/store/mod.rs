@@ -15,6 +15,7 @@
 
 pub mod alloc;
 pub mod chunk;
+mod chunk_bytes;
 pub mod crc;
 pub mod device;
 mod error;

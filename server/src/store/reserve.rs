@@ -149,3 +149,175 @@ impl<D: BlockDevice> BlockStore<D> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{MemoryDevice, Region};
+    use sealfs_protocol::ids::{InodeId, TruncateGeneration, VolumeId};
+
+    const BLOCK: u32 = BLOCK_BYTES;
+    const NAME: ChunkName = ChunkName {
+        ino: InodeId(1),
+        index: 0,
+    };
+    const HOW: WriteAs = WriteAs {
+        volume: VolumeId(1),
+        generation: TruncateGeneration(0),
+        mtime_ns: 0,
+        volatile: false,
+    };
+
+    struct Chunk {
+        store: BlockStore<MemoryDevice>,
+        record: ChunkRecord,
+        change: ChunkChange,
+    }
+
+    impl Chunk {
+        /// In a store of as many blocks, whose device is full of what others have left there.
+        fn new(blocks: u64) -> Chunk {
+            let len = blocks * u64::from(BLOCK);
+            let device = Arc::new(MemoryDevice::new("disk", len as usize));
+            let left = vec![0xee; len as usize];
+            device.write_at(&[IoSlice::new(&left)], 0).unwrap();
+            Chunk {
+                store: BlockStore::new(device, Region { offset: 0, len }),
+                record: ChunkRecord::default(),
+                change: ChunkChange::default(),
+            }
+        }
+
+        fn took(&mut self, done: Result<(), StoreError>) -> Result<i64, StoreError> {
+            done?;
+            self.record = self.change.record.clone();
+            Ok(self.change.charge().bytes / i64::from(BLOCK))
+        }
+
+        fn reserve(&mut self, from: u32, until: u32, call: u64) -> Result<i64, StoreError> {
+            let range = (from, until);
+            let out = &mut self.change;
+            let done = self
+                .store
+                .reserve(Some(&self.record), range, call, HOW, out);
+            self.took(done)
+        }
+
+        fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<i64, StoreError> {
+            let data = [IoSlice::new(bytes)];
+            let out = &mut self.change;
+            let done = self
+                .store
+                .write(NAME, Some(&self.record), offset, &data, HOW, out);
+            self.took(done)
+        }
+
+        fn clear(&mut self, from: u32, until: u32) -> Result<i64, StoreError> {
+            let (range, out) = ((from, until), &mut self.change);
+            let done = self.store.clear(NAME, &self.record, range, HOW, out);
+            self.took(done)
+        }
+
+        fn read(&self, offset: u32, len: usize) -> Vec<u8> {
+            let mut out = vec![1; len];
+            self.store
+                .read(NAME, &self.record, offset, &mut out)
+                .unwrap();
+            out
+        }
+
+        /// The freed blocks are used again, as after a durable barrier.
+        fn let_go(&mut self) {
+            for extent in std::mem::take(&mut self.change.freed) {
+                self.store.alloc().release(extent);
+            }
+        }
+    }
+
+    #[test]
+    fn what_lies_in_a_reserved_block_is_never_read() {
+        let mut chunk = Chunk::new(4096);
+        assert_eq!(chunk.reserve(100, 3 * BLOCK + 1, 1).unwrap(), 4);
+        assert_eq!(chunk.read(0, 20_000), vec![0; 20_000]);
+        assert_eq!(chunk.write(5000, &[7; 10]).unwrap(), 0);
+        let mut expected = vec![0; 20_000];
+        expected[5000..5010].fill(7);
+        assert_eq!(chunk.read(0, 20_000), expected);
+        // An append behind it, and one over the edge of what is reserved.
+        assert_eq!(chunk.write(8000, &[8; 100]).unwrap(), 0);
+        assert_eq!(chunk.write(3 * BLOCK + 100, &[9; 4096]).unwrap(), 1);
+        expected[8000..8100].fill(8);
+        let at = 3 * BLOCK as usize + 100;
+        expected[at..at + 4096].fill(9);
+        assert_eq!(chunk.read(0, 20_000), expected);
+    }
+
+    #[test]
+    fn only_the_first_write_goes_in_place_and_zeroed_blocks_move() {
+        let mut chunk = Chunk::new(4096);
+        chunk.reserve(0, 4 * BLOCK, 1).unwrap();
+        let place = chunk.record.place_of(1);
+        chunk.write(BLOCK, &[1; 4096]).unwrap();
+        assert_eq!(chunk.record.place_of(1), place);
+        assert!(chunk.change.allocated.is_empty());
+        chunk.write(BLOCK, &[2; 4096]).unwrap();
+        let second = chunk.record.place_of(1);
+        assert_ne!(second, place);
+        assert_eq!(chunk.clear(0, 4 * BLOCK).unwrap(), 0);
+        assert_ne!(chunk.record.place_of(1), second);
+        assert_eq!(chunk.record.place_of(0), place.map(|p| p - 1));
+        assert_eq!(chunk.record.next_data(0), None);
+        assert_eq!(chunk.record.blocks(), 4);
+    }
+
+    #[test]
+    fn a_call_takes_back_what_it_has_added_and_nothing_else() {
+        let mut chunk = Chunk::new(4096);
+        chunk.write(0, &[1; 4096]).unwrap();
+        chunk.reserve(0, 2 * BLOCK, 1).unwrap();
+        assert_eq!(chunk.reserve(0, 8 * BLOCK, 2).unwrap(), 6);
+        // The same again adds nothing, and what was written meanwhile stays.
+        assert_eq!(chunk.reserve(0, 8 * BLOCK, 2).unwrap(), 0);
+        chunk.write(4 * BLOCK, &[3; 10]).unwrap();
+        for (call, left) in [(1, 8), (2, 3), (2, 3)] {
+            let out = &mut chunk.change;
+            chunk.store.give_back(&chunk.record, call, HOW, out);
+            chunk.took(Ok(())).unwrap();
+            assert_eq!(chunk.record.blocks(), left);
+        }
+        assert_eq!(chunk.read(4 * BLOCK, 10), [3; 10]);
+    }
+
+    #[test]
+    fn a_full_store_overwrites_from_what_is_kept_and_then_waits_for_a_flush() {
+        let mut chunk = Chunk::new(4096);
+        let kept = 4096 - chunk.store.space().total_bytes / u64::from(BLOCK);
+        let room = (4096 - kept) as u32;
+        assert!(matches!(
+            chunk.reserve(0, (room + 1) * BLOCK, 1),
+            Err(StoreError::Full)
+        ));
+        assert_eq!(chunk.reserve(0, room * BLOCK, 1).unwrap(), i64::from(room));
+        assert_eq!(chunk.store.space().free_bytes, 0);
+        // Nothing that grows is taken any more, but everything that was promised.
+        let mib = vec![1; 256 * BLOCK as usize];
+        let end = room * BLOCK;
+        assert!(matches!(chunk.write(end, &[1]), Err(StoreError::Full)));
+        assert_eq!(chunk.write(0, &mib).unwrap(), 0);
+        assert_eq!(chunk.write(100, &mib[..4096]).unwrap(), 0);
+        assert_eq!(chunk.write(BLOCK, &mib[BLOCK as usize..]).unwrap(), 0);
+        let freed = chunk.change.freed.clone();
+        for &extent in &freed {
+            chunk.store.alloc().free_at(1, extent, false);
+        }
+        let more = chunk.write(0, &mib);
+        assert!(matches!(more, Err(StoreError::Awaited)), "{more:?}");
+        chunk.store.alloc().release_through(1);
+        assert_eq!(chunk.write(0, &mib).unwrap(), 0);
+        chunk.let_go();
+        assert!(matches!(chunk.write(end, &[1]), Err(StoreError::Full)));
+    }
+}
