@@ -400,8 +400,8 @@ impl<W: World> View<'_, W> {
         Err(Halt::Need)
     }
 
-    /// What is free of this shard's store; what was still to be discarded is free at once.
-    pub fn free_bytes(&mut self) -> u64 {
+    /// What is free of this shard's store once nothing is held back any more to be discarded.
+    pub fn free_undiscarded(&mut self) -> u64 {
         self.meta.store_mut().alloc().forgo_discards();
         self.meta.store().space().free_bytes
     }

@@ -85,7 +85,8 @@ pub fn step<V: World>(v: &mut View<V>, part: &Part, what: What, at: u64) -> OpRe
     let mut least = 0;
     if let What::Reserve(_) = what {
         least = least_missing(v, part, &places, first);
-        if least * u64::from(BLOCK_BYTES) > v.free_bytes() {
+        let bytes = least * u64::from(BLOCK_BYTES);
+        if bytes > v.space().free_bytes && bytes > v.free_undiscarded() {
             return Err(Errno::ENOSPC.into());
         }
     }
