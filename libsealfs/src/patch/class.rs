@@ -86,6 +86,16 @@ pub static MOUNT_NAME: MountName = MountName(UnsafeCell::new([0; NAME_MAX + 1]))
 pub static MOUNT_NAME_BYTES: AtomicUsize = AtomicUsize::new(0);
 const NAME_MAX: usize = 255;
 
+/// What the entry compares sixteen bytes of a path with at a time: slashes, and the first and the
+/// second byte of [`MOUNT_NAME`]. Written once, by the constructor.
+pub static GLANCE: Glance = Glance(UnsafeCell::new([[b'/'; 16]; 3]));
+
+#[repr(C, align(16))]
+pub struct Glance(UnsafeCell<[[u8; 16]; 3]>);
+
+// SAFETY: written before any call is intercepted, only read afterwards.
+unsafe impl Sync for Glance {}
+
 /// Room for one name. The entry reads it as plain bytes.
 #[repr(transparent)]
 pub struct MountName(UnsafeCell<[u8; NAME_MAX + 1]>);
@@ -102,7 +112,12 @@ pub fn set_mount(path: &[u8]) -> bool {
         return false;
     };
     // SAFETY: the constructor is alone.
-    unsafe { (&mut *MOUNT_NAME.0.get())[..name.len()].copy_from_slice(name) };
+    unsafe {
+        (&mut *MOUNT_NAME.0.get())[..name.len()].copy_from_slice(name);
+        for (sixteen, byte) in (&mut *GLANCE.0.get())[1..].iter_mut().zip(name) {
+            *sixteen = [*byte; 16];
+        }
+    }
     MOUNT_NAME_BYTES.store(name.len(), Relaxed);
     // A copy: programs write over their environment.
     MOUNT_PATH.store(Box::leak(Box::<[u8]>::from(path)).as_mut_ptr(), Relaxed);

@@ -3,8 +3,8 @@
 //!
 //! The story: the stub has stepped over the red zone and calls `sealfs_entry` with, in rcx, the
 //! address behind the `syscall`. The call's registers are stored as a [`Call`] on the caller's
-//! stack. Classes that can be judged without Rust are judged here (paths are scanned for the
-//! mount's name; a path that cannot name it is given to the kernel at once). What remains blocks
+//! stack. Classes that can be judged without Rust are judged here (paths are glanced at, and scanned for
+//! the mount's name if that does not do; a path that cannot name it is given to the kernel at once). What remains blocks
 //! asynchronous signals, takes a private stack, saves the vector registers there and calls
 //! [`enter`]; the mask is restored after the caller's stack is back.
 //!
@@ -28,6 +28,8 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 unsafe extern "C" {
     /// For the stubs only: not callable from Rust.
     pub fn sealfs_entry();
+    fn sealfs_glance_begin();
+    fn sealfs_glance_end();
     fn sealfs_scan_begin();
     fn sealfs_scan_end();
 }
@@ -70,12 +72,18 @@ static WITHOUT_LINKS: OpenHow = OpenHow {
     resolve: libc::RESOLVE_NO_SYMLINKS,
 };
 
-/// Where to go on when the path scan faulted at `at`: the kernel is asked, and says `EFAULT`.
+/// Where to go on when a look at a path faulted at `at`: the glance leaves it to the scan, and the scan
+/// to the kernel, which says `EFAULT`.
 pub fn fixup(at: usize) -> Option<usize> {
-    let range = sealfs_scan_begin as *const () as usize..sealfs_scan_end as *const () as usize;
-    range
-        .contains(&at)
-        .then_some(sealfs_scan_end as *const () as usize)
+    let looks: [(unsafe extern "C" fn(), unsafe extern "C" fn()); 2] = [
+        (sealfs_glance_begin, sealfs_glance_end),
+        (sealfs_scan_begin, sealfs_scan_end),
+    ];
+    let looks = looks.map(|(begin, end)| begin as *const () as usize..end as *const () as usize);
+    looks
+        .iter()
+        .find(|look| look.contains(&at))
+        .map(|look| look.end)
 }
 
 /// What `enter` hands back in rax and rdx.
@@ -116,6 +124,7 @@ global_asm!(
     seccomped = sym class::SECCOMPED,
     mount_name = sym class::MOUNT_NAME,
     mount_name_bytes = sym class::MOUNT_NAME_BYTES,
+    glance = sym class::GLANCE,
     catching = sym guard::CATCHING,
     saved = sym SAVED,
     blocked = sym signals::BLOCKED,

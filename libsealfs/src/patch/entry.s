@@ -22,6 +22,138 @@ sealfs_entry:
         push rcx
         .cfi_def_cfa rsp, 144
         .cfi_offset 16, -144
+        mov eax, eax
+        cmp eax, 511
+        ja .Lframe
+        lea r11, [rip + {number_class}]
+        movzx ecx, byte ptr [r11 + rax]
+        sub ecx, 3
+        cmp ecx, 1
+        ja .Lframe
+
+# --- a path that plainly is the kernel's ---------------------------------------------------------
+# Absolute, and no `/` in it has the first two bytes of the mount's name behind it: no frame is
+# needed, all arguments stay where they are. Whatever is not so plain is looked at again below. A
+# fault from here to sealfs_glance_end goes on there.
+        push rax
+        .cfi_def_cfa rsp, 152
+        test ecx, ecx
+        mov r11, rdi
+        cmovnz r11, rsi
+        cmp byte ptr [rip + {catching}], 0
+        je .Lnot_plain
+        cmp qword ptr [rip + {mount_name_bytes}], 2
+        jb .Lnot_plain
+        mov rcx, qword ptr [rip + sealfs_thread@GOTTPOFF]
+        cmp qword ptr fs:[rcx + 16], 0  # a fault now might kill: see thread.suspect
+        jne .Lnot_plain
+        test r11, r11
+        jz .Lnot_plain
+        sub rsp, 64
+        .cfi_def_cfa rsp, 216
+        movups xmmword ptr [rsp], xmm0
+        movups xmmword ptr [rsp + 16], xmm1
+        movups xmmword ptr [rsp + 32], xmm2
+        movups xmmword ptr [rsp + 48], xmm3
+        .globl sealfs_glance_begin
+        .hidden sealfs_glance_begin
+sealfs_glance_begin:
+        cmp byte ptr [r11], '/'
+        jne .Lglanced
+        cmp byte ptr [r11 + 1], 'p'     # /proc
+        je .Lglanced
+        cmp byte ptr [r11 + 1], 'd'     # /dev
+        je .Lglanced
+.Lglance:
+        mov eax, r11d
+        and eax, 4095
+        cmp eax, 4096 - 18              # stay within the page
+        ja .Lglanced
+        movups xmm0, xmmword ptr [r11]
+        movups xmm1, xmmword ptr [r11 + 1]
+        movups xmm2, xmmword ptr [r11 + 2]
+        pxor xmm3, xmm3
+        pcmpeqb xmm3, xmm0
+        pcmpeqb xmm0, xmmword ptr [rip + {glance}]
+        pcmpeqb xmm1, xmmword ptr [rip + {glance} + 16]
+        pcmpeqb xmm2, xmmword ptr [rip + {glance} + 32]
+        pand xmm0, xmm1
+        pand xmm0, xmm2
+        pmovmskb ecx, xmm0
+        pmovmskb eax, xmm3
+        test ecx, ecx
+        jnz .Lglanced
+        add r11, 16
+        test eax, eax
+        jz .Lglance
+        movups xmm0, xmmword ptr [rsp]
+        movups xmm1, xmmword ptr [rsp + 16]
+        movups xmm2, xmmword ptr [rsp + 32]
+        movups xmm3, xmmword ptr [rsp + 48]
+        add rsp, 64
+        .cfi_def_cfa rsp, 152
+        mov rax, qword ptr [rsp]
+        syscall
+        cmp rax, -2                     # ENOENT
+        je .Lplain_failed
+        cmp rax, -20                    # ENOTDIR
+        je .Lplain_failed
+        cmp rax, -40                    # ELOOP
+        je .Lplain_failed
+        cmp rax, 65535
+        ja .Lplain_answered             # an error, or beyond the map
+        mov ecx, dword ptr [rsp]
+        mov r11d, edx                   # flags of openat
+        cmp ecx, 257                    # openat
+        je .Lplain_opened
+        mov r11d, esi                   # flags of open
+        cmp ecx, 2                      # open
+        je .Lplain_opened
+        xor r11d, r11d
+        cmp ecx, 85                     # creat
+        jne .Lplain_answered
+.Lplain_opened:
+        test r11d, 0x10000              # O_DIRECTORY: may be above the mount, whose listing differs
+        jnz .Lplain_answered
+        lea r11, [rip + {fd_class}]
+        add r11, rax
+        cmp byte ptr [r11], 0
+        jne .Lplain_answered
+        push rdx
+        .cfi_def_cfa rsp, 160
+        mov rcx, rax
+        xor eax, eax
+        mov edx, 1
+        lock cmpxchg byte ptr [r11], dl
+        mov rax, rcx
+        pop rdx
+        .cfi_def_cfa rsp, 152
+.Lplain_answered:
+        mov r11d, 1
+        add rsp, 8
+        .cfi_def_cfa rsp, 144
+        pop rcx
+        .cfi_def_cfa rsp, 136
+        .cfi_register 16, 2
+        ret
+        .cfi_def_cfa rsp, 216
+        .cfi_offset 16, -144
+.Lglanced:
+        .globl sealfs_glance_end
+        .hidden sealfs_glance_end
+sealfs_glance_end:
+        movups xmm0, xmmword ptr [rsp]
+        movups xmm1, xmmword ptr [rsp + 16]
+        movups xmm2, xmmword ptr [rsp + 32]
+        movups xmm3, xmmword ptr [rsp + 48]
+        add rsp, 64
+        .cfi_def_cfa rsp, 152
+.Lnot_plain:
+        pop rax
+        .cfi_def_cfa rsp, 144
+
+# --- the frame ------------------------------------------------------------------------------------
+.Lframe:
         push rbp
         .cfi_def_cfa rsp, 152
         .cfi_offset 6, -152
@@ -274,6 +406,32 @@ sealfs_scan_end:
         mov qword ptr [rbp], rax
         mov r11d, 1
         jmp .Lout
+        .cfi_remember_state
+        .cfi_def_cfa rsp, 152
+        .cfi_restore 6
+.Lplain_failed:                         # makes the frame that the rest needs, with the number in it
+        pop rcx
+        .cfi_def_cfa rsp, 144
+        push rbp
+        .cfi_def_cfa rsp, 152
+        .cfi_offset 6, -152
+        push r9
+        .cfi_def_cfa rsp, 160
+        push r8
+        .cfi_def_cfa rsp, 168
+        push r10
+        .cfi_def_cfa rsp, 176
+        push rdx
+        .cfi_def_cfa rsp, 184
+        push rsi
+        .cfi_def_cfa rsp, 192
+        push rdi
+        .cfi_def_cfa rsp, 200
+        push rcx
+        .cfi_def_cfa rsp, 208
+        mov rbp, rsp
+        sub rsp, 48
+        .cfi_restore_state
 .Lafter_kernel:
         mov qword ptr [rbp - 32], rax
         mov qword ptr [rbp - 40], 1
