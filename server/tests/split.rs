@@ -42,6 +42,35 @@ impl Fs {
         }
     }
 
+    /// One that is split with so many names, and a directory of another shard.
+    fn beside(entries: u64) -> (Fs, InodeId) {
+        let mut cluster = Cluster::new(Settings {
+            shards: 3,
+            split_entries: Some(entries),
+            ..Settings::default()
+        });
+        let mut client = Client::new(&mut cluster, 11, 0);
+        let root = client.root(&cluster);
+        let dirs = ["large", "a", "b", "c", "d", "e"].map(|name| {
+            let make = Op::MakeDir {
+                at: at(root, name),
+                mode: 0o755,
+            };
+            client.call(&mut cluster, make).attr().ino
+        });
+        let owner = |ino: &InodeId| cluster.owner(ino.partition());
+        let mut others = dirs.iter().copied();
+        let elsewhere = others.find(|other| owner(other) != owner(&dirs[0]));
+        let elsewhere = elsewhere.expect("one of them lies on another shard");
+        let dir = dirs[0];
+        let fs = Fs {
+            cluster,
+            client,
+            dir,
+        };
+        (fs, elsewhere)
+    }
+
     /// With [`MANY`] files and three directories among them.
     fn large(shards: u32) -> Fs {
         let mut fs = Fs::new(shards);
@@ -133,6 +162,28 @@ fn a_split_directory_lists_every_name_once() {
         all.extend(["d0", "d1500", "d3000"].map(String::from));
         assert_eq!(names.len(), all.len());
         assert_eq!(names.into_iter().collect::<BTreeSet<_>>(), all);
+    }
+}
+
+#[test]
+fn names_that_other_shards_add_split_it_where_its_names_are() {
+    let (mut fs, elsewhere) = Fs::beside(8);
+    let dir = fs.dir;
+    for i in 0..20 {
+        let name = format!("f{i}");
+        fs.dir = elsewhere;
+        assert_eq!(fs.create(&name).errno(), None);
+        assert_eq!(fs.rename((elsewhere, &name), (dir, &name), 0), None);
+        fs.cluster.pass(100_000_000);
+    }
+    fs.dir = dir;
+    assert!(fs.is_split());
+    let all = expected(0..20);
+    let names = fs.names();
+    assert_eq!(names.len(), all.len());
+    assert_eq!(names.into_iter().collect::<BTreeSet<_>>(), all);
+    for name in all {
+        assert_eq!(fs.stat(&name).errno(), None, "{name}");
     }
 }
 

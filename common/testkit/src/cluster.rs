@@ -92,7 +92,7 @@ impl Cluster {
         let state = ClusterState {
             version: 1,
             ring,
-            volumes: vec![volume(settings.durability)],
+            volumes: vec![volume(&settings)],
             deleted: Vec::new(),
         };
         let mut random = Random::new(settings.seed);
@@ -182,7 +182,11 @@ impl Cluster {
         };
         let device = Arc::clone(&node.device);
         let meta = Meta::open(options, node.kv.clone(), device, None).expect("the store opens");
-        node.core = Some(Core::new(meta, CLUSTER, node.id));
+        let core = Core::new(meta, CLUSTER, node.id);
+        node.core = Some(match self.settings.split_entries {
+            Some(entries) => core.splitting_at(entries),
+            None => core,
+        });
         node.life += 1;
         node.stopped_until_ns = 0;
         let state = self.state.clone();

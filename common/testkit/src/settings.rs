@@ -59,6 +59,10 @@ pub struct Settings {
     /// How far the wall clocks are off, in ns.
     pub skew_max_ns: u64,
     pub limits: Limits,
+    /// Directories are split when they have so many names; `None`: when a server would.
+    pub split_entries: Option<u64>,
+    pub quota_bytes: u64,
+    pub quota_inodes: u64,
     /// Prints what happens.
     pub trace: bool,
 }
@@ -77,16 +81,19 @@ impl Default for Settings {
             batches: false,
             skew_max_ns: 0,
             limits: Limits::default(),
+            split_entries: None,
+            quota_bytes: 0,
+            quota_inodes: 0,
             trace: false,
         }
     }
 }
 
-pub(crate) fn volume(durability: Durability) -> Volume {
+pub(crate) fn volume(settings: &Settings) -> Volume {
     Volume {
         id: VOLUME,
         name: "sim".into(),
-        durability,
+        durability: settings.durability,
         layout: Layout {
             chunk_size_log2: 16,
             width: 4,
@@ -94,8 +101,8 @@ pub(crate) fn volume(durability: Durability) -> Volume {
         root_uid: 0,
         root_gid: 0,
         root_mode: 0o755,
-        quota_bytes: 0,
-        quota_inodes: 0,
+        quota_bytes: settings.quota_bytes,
+        quota_inodes: settings.quota_inodes,
         read_only: false,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::quota;
+use crate::records::Directory;
 
 use sealfs_protocol::manager::{ClusterState, Durability, Volume};
 use sealfs_protocol::ring::Ring;
@@ -11,6 +12,8 @@ use sealfs_protocol::{
     ClusterId, Epoch, InodeId, PartitionId, RingVersion, ShardId, VolumeId, hash,
 };
 
+/// Names after which a directory is split, if nobody says otherwise.
+const SPLIT_ENTRIES: u64 = 4096;
 /// Parts of a split directory: so many on each shard, and so many at most.
 const PARTS_PER_SHARD: usize = 4;
 const PARTS_MAX: usize = 256;
@@ -22,6 +25,8 @@ pub struct Cluster {
     pub version: u64,
     volumes: HashMap<VolumeId, Volume>,
     pub deleted: Vec<VolumeId>,
+    /// Names after which a directory is split.
+    pub split_entries: u64,
     has_quotas: bool,
     /// Position of this shard in the ring.
     me: Option<u16>,
@@ -36,6 +41,7 @@ impl Cluster {
             version: 0,
             volumes: HashMap::new(),
             deleted: Vec::new(),
+            split_entries: SPLIT_ENTRIES,
             has_quotas: false,
             me: None,
         }
@@ -75,6 +81,11 @@ impl Cluster {
 
     pub fn owner(&self, partition: PartitionId) -> Option<ShardId> {
         self.ring.owner(partition).map(|s| s.id)
+    }
+
+    /// Whether an unsplit directory is to be split.
+    pub fn splits(&self, directory: &Directory) -> bool {
+        directory.entries >= self.split_entries && directory.split.is_empty()
     }
 
     /// Where the parts of a directory that is about to be split shall be: on all shards in turn, each

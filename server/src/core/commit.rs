@@ -9,9 +9,10 @@ use super::{Core, FlushWait, Job, World};
 use crate::meta::LogIndex;
 use crate::meta::db::{Db, Key, key};
 use crate::ops;
-use crate::records::{OrphanRecord, Record, SlotRecord, VERSION_PART, VersionRecord};
+use crate::records::{InodeRecord, OrphanRecord, Record, SlotRecord, VERSION_PART, VersionRecord};
 use sealfs_protocol::manager::Durability;
 use sealfs_protocol::message::OpReply;
+use sealfs_protocol::peer::Effect;
 use sealfs_protocol::{ClientId, InodeId, PartitionId, RenameVersion, TxnId, VolumeId};
 
 /// The record of a request slot that goes with an effect.
@@ -222,6 +223,21 @@ impl<W: World> Core<W> {
         }
     }
 
+    /// Names that another shard has added may have made directories of this one large.
+    pub(crate) fn split_grown(&mut self, effects: &[Effect]) {
+        for effect in effects.iter().filter(|e| e.db == Db::Ino as u8) {
+            let record = effect.value.as_deref().map(InodeRecord::decode);
+            let Some(Ok(record)) = record else {
+                continue;
+            };
+            if record.directory().is_some_and(|d| self.cluster.splits(d))
+                && let Some(ino) = inode_of_key(&effect.key)
+            {
+                self.split_soon(ino);
+            }
+        }
+    }
+
     /// Splits a directory unless that is under way.
     fn split_soon(&mut self, ino: InodeId) {
         let job = Job::Split(ino);
@@ -246,7 +262,11 @@ impl<W: World> Core<W> {
                 self.file_locks.set(ino, held);
                 self.ready.extend(self.file_locks.waiters(ino));
             }
-            MemoryChange::Grown(ino) => self.split_soon(ino),
+            // Its owner alone knows the names that it has.
+            MemoryChange::Grown(ino) if self.cluster.is_mine(ino.partition()) => {
+                self.split_soon(ino);
+            }
+            MemoryChange::Grown(_) => {}
             MemoryChange::Version(volume, version, directories) => {
                 self.versions.learn(volume, version, &directories, None);
             }

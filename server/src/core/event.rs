@@ -33,6 +33,8 @@ pub enum Fault {
     ForgetKey,
     /// A participant gives its locks back with its vote.
     ReleaseEarly,
+    /// A directory that is split does not tell its parts of the first of their originals.
+    ForgetOriginal,
 }
 
 /// The moment of a step.

@@ -209,6 +209,12 @@ impl<W: World> Core<W> {
         core
     }
 
+    /// Directories are split when they have so many names.
+    pub fn splitting_at(mut self, entries: u64) -> Core<W> {
+        self.cluster.split_entries = entries;
+        self
+    }
+
     /// Takes one event. Actions are appended; replies among them may be sent only after the next
     /// [`Core::finish_batch`].
     pub fn step(&mut self, event: Event<'_>, now: Now, actions: &mut Vec<Action<W>>) {

@@ -8,14 +8,11 @@ use super::permission::{self, X};
 use crate::core::{MemoryChange, OpResult, View, World};
 use crate::meta::db::{Db, key};
 use crate::records::{
-    DentryRecord, Directory, InodeRecord, ORIGINALS_PART, OriginalsRecord, PartRecord,
-    PositionRecord, SPLIT_PART, position_name,
+    DentryRecord, InodeRecord, ORIGINALS_PART, OriginalsRecord, PartRecord, PositionRecord,
+    SPLIT_PART, position_name,
 };
 use sealfs_protocol::limits::NAME_MAX_BYTES;
 use sealfs_protocol::{Errno, InodeId, PartitionId, hash};
-
-/// Names after which a directory is split.
-pub const SPLIT_ENTRIES: u64 = 4096;
 
 #[derive(Clone)]
 pub struct Dir {
@@ -148,7 +145,7 @@ impl Dir {
         let entry = directory.next_entry;
         directory.next_entry += 1;
         directory.entries += 1;
-        if whole && is_large(directory) {
+        if whole && v.cluster.splits(directory) {
             v.remember(MemoryChange::Grown(self.ino));
         }
         self.put(v, name, DentryRecord { ino, kind, entry });
@@ -184,11 +181,6 @@ impl Dir {
         self.record.mtime = v.time();
         self.record.ctime = v.time();
     }
-}
-
-/// Whether an unsplit directory is to be split.
-pub fn is_large(directory: &Directory) -> bool {
-    directory.entries >= SPLIT_ENTRIES && directory.split.is_empty()
 }
 
 /// Whether a split directory had a name with this hash when it was split, as is known in partition

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::chunks::unexpected;
-use super::directory::{Dir, is_large};
-use crate::core::{OpResult, View, World};
+use super::directory::Dir;
+use crate::core::{Fault, OpResult, View, World};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{
     InodeRecord, ORIGINALS_PART, OriginalsRecord, PartRecord, PositionRecord, SPLIT_PART,
@@ -163,7 +163,7 @@ pub fn split<W: World>(v: &mut View<W>, ino: InodeId) -> OpResult<()> {
     let Some(mut record) = v.inode(ino)? else {
         return Ok(());
     };
-    let grown = record.directory().is_some_and(is_large);
+    let grown = record.directory().is_some_and(|d| v.cluster.splits(d));
     let hosts = v.cluster.part_partitions(ino);
     let count = hosts.len() as u16;
     if !grown || hosts.is_empty() || record.nlink == 0 {
@@ -179,8 +179,10 @@ pub fn split<W: World>(v: &mut View<W>, ino: InodeId) -> OpResult<()> {
     v.put(home, Db::Part, key::part(home, ino, ORIGINALS_PART), &all);
     for (host, part) in hosts.iter().copied().zip(1..) {
         let belongs = |hash: &&u64| hash::part_of_hash(**hash, count) == Some(part);
+        let forgotten = usize::from(W::plants(Fault::ForgetOriginal));
+        let own = all.hashes.iter().filter(belongs).skip(forgotten);
         let own = OriginalsRecord {
-            hashes: all.hashes.iter().filter(belongs).copied().collect(),
+            hashes: own.copied().collect(),
         };
         v.put(host, Db::Part, key::part(host, ino, ORIGINALS_PART), &own);
         let record = new_part(&record, part, count);

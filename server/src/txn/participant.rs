@@ -353,6 +353,9 @@ impl<W: World> Core<W> {
         }
         self.settled.insert(txn);
         self.release_keys(txn);
+        if commit {
+            self.split_grown(&known.effects);
+        }
         true
     }
 
