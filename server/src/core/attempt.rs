@@ -5,7 +5,7 @@ use super::event::{Halt, OpResult};
 use super::flock::Begun;
 use super::task::{Answer, Shared, Task, Waiting, Work};
 use super::view::View;
-use super::{Core, World};
+use super::{Core, FlushWait, World};
 use crate::meta::db::{Db, Key};
 use crate::ops;
 use sealfs_protocol::message::{Op, OpReply};
@@ -136,6 +136,7 @@ impl<W: World> Core<W> {
             grace: self.grace.is_some(),
             locks_rest: self.locks_rest(),
             lost_after: self.lost_after,
+            last_index: self.last_index,
             meta: &mut self.meta,
             locks: &self.locks,
             memo: &task.memo,
@@ -188,6 +189,7 @@ impl<W: World> Core<W> {
                 self.wait_for_file_lock(task);
                 return Attempt::Parked;
             }
+            Halt::Flush { hurry } => return self.wait_until_durable(task, hurry),
             Halt::Room => return self.wait_for_room(task),
             Halt::Grace => {
                 // That may take as long as a lease.
@@ -217,6 +219,16 @@ impl<W: World> Core<W> {
             Some(undo) => self.answer_after(task, undo, answer),
             None => Attempt::Done(answer),
         }
+    }
+
+    /// Runs an operation again once all that is in the log now is durable.
+    fn wait_until_durable(&mut self, task: &mut Task, hurry: bool) -> Attempt {
+        task.memo.lasts = self.last_index;
+        task.waiting = Waiting::Flush;
+        let waits = self.flush_waits.entry(self.last_index).or_default();
+        waits.push(FlushWait::Task(task.id));
+        self.flush_wanted |= hurry;
+        Attempt::Parked
     }
 
     fn space_is_coming(&self, task: &Task) -> bool {

@@ -120,6 +120,10 @@ pub enum Halt {
     FileLock,
     /// Not everybody has told yet what locks were held before this shard lost some.
     Grace,
+    /// What this shard has logged so far must be durable first; at once if somebody waits.
+    Flush {
+        hurry: bool,
+    },
     /// The log, the overlay or the range of inode numbers is used up until the next flush.
     Room,
 }

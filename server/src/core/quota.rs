@@ -253,10 +253,16 @@ impl<W: World> Core<W> {
         Attempt::Parked
     }
 
-    /// Whether files without names are being removed, which frees what they take.
-    pub(crate) fn is_removing(&self) -> bool {
-        let reaps = |t: &Task| matches!(t.work, Work::Job(Job::Reap(_)));
-        self.tasks.values().any(reaps) || self.jobs.iter().any(|j| matches!(j, Job::Reap(_)))
+    /// Whether files without names are being removed, which frees what they take. Somebody wants
+    /// that: a flush that the removals wait for begins now.
+    pub(crate) fn hurry_removals(&mut self) -> bool {
+        let reaps = |t: &&Task| matches!(t.work, Work::Job(Job::Reap(_)));
+        let mut removals = self.tasks.values().filter(reaps);
+        if removals.any(|t| t.waiting == Waiting::Flush) {
+            self.flush_wanted = true;
+        }
+        self.tasks.values().any(|t| reaps(&t))
+            || self.jobs.iter().any(|j| matches!(j, Job::Reap(_)))
     }
 
     /// Runs a task again when removals have had some time.

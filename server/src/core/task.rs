@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::changes::Changes;
 use super::event::ConnId;
+use crate::meta::LogIndex;
 use crate::meta::db::{Db, Key};
 use sealfs_protocol::message::{Credentials, LockOwner, OpReply, Passed, Request};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
@@ -114,6 +115,8 @@ pub struct Memo {
     /// It will take its time although no other shard holds locks for it: what it reads here is to
     /// be locked as well.
     pub takes_time: bool,
+    /// The log entry up to which everything was to be durable before it went on; 0: none.
+    pub lasts: LogIndex,
 }
 
 impl Memo {
@@ -174,6 +177,7 @@ impl Memo {
         self.stage = 0;
         self.undo = None;
         self.takes_time = false;
+        self.lasts = LogIndex(0);
     }
 }
 

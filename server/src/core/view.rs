@@ -21,6 +21,7 @@ use crate::meta::{LogIndex, Meta};
 use crate::records::{InodeRecord, Record};
 use sealfs_protocol::attr::Time;
 use sealfs_protocol::codec::Malformed;
+use sealfs_protocol::manager::Durability;
 use sealfs_protocol::message::Passed;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::usage::{Charge, Totals};
@@ -48,6 +49,7 @@ pub struct View<'a, W: World> {
     pub locks_rest: bool,
     /// Entries of the log after this one were lost, if they were of the incarnation before.
     pub lost_after: Option<LogIndex>,
+    pub(super) last_index: LogIndex,
     pub(super) meta: &'a mut Meta<W::Kv, W::Device>,
     pub(super) locks: &'a KeyLocks,
     pub(super) memo: &'a Memo,
@@ -349,6 +351,20 @@ impl<W: World> View<'_, W> {
             return Err(Halt::Key(db, key));
         }
         self.holds.push((db, key));
+        Ok(())
+    }
+
+    /// What led to this operation cannot be lost any more: before another shard is told to take away
+    /// what could not be had again. In a volume that promises nothing it may be lost all the same.
+    pub fn wait_until_durable(&self, volume: VolumeId, hurry: bool) -> OpResult<()> {
+        let wanted = match self.memo.lasts {
+            LogIndex(0) => self.last_index,
+            index => index,
+        };
+        let promises = self.cluster.durability(volume) != Durability::Memory;
+        if promises && wanted > self.meta.flushed() {
+            return Err(Halt::Flush { hurry });
+        }
         Ok(())
     }
 

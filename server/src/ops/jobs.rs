@@ -49,6 +49,10 @@ fn reap<V: World>(v: &mut View<V>, ino: InodeId) -> OpResult<()> {
             }
         }
         let elsewhere = places.iter().filter(|(p, _)| !v.is_mine(*p));
+        if elsewhere.clone().count() > 0 {
+            // A power cut may bring the file's name back: not without its bytes.
+            v.wait_until_durable(record.volume, false)?;
+        }
         let questions = elsewhere
             .map(|(p, slot)| (*p, PeerRequest::RemoveChunks { ino, slot: *slot }, 0..0))
             .collect();

@@ -1,8 +1,10 @@
 //! Changing a file's size, and installing truncations on layout slots.
 //!
 //! What must stay true: nothing that was cut off appears again, whoever still writes. A truncation
-//! of a wide file raises the generation and is recorded in the inode first; then it is installed on
-//! every layout slot, and only then answered. After a restart it is resumed from the record.
+//! of a wide file raises the generation and is recorded in the inode first; once that is durable it is
+//! installed on the layout slots of other shards (else a power cut that takes it back here would leave
+//! a file whose slots refuse it, and have lost its bytes), and only then answered. After a restart it
+//! is resumed from the record.
 
 use super::chunks::{self, Cut};
 use super::permission;
@@ -137,6 +139,9 @@ pub fn finish<V: World>(v: &mut View<V>, ino: InodeId) -> OpResult<()> {
         let file = (record.volume, record.layout);
         let places = chunks::slot_partitions(v, ino, record.layout);
         let elsewhere = places.iter().filter(|(p, _)| !v.is_mine(*p));
+        if elsewhere.clone().count() > 0 {
+            v.wait_until_durable(record.volume, true)?;
+        }
         let questions = elsewhere
             .map(|(p, slot)| {
                 let request = PeerRequest::Truncate {
