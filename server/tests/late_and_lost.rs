@@ -477,3 +477,31 @@ fn what_an_always_durable_volume_acknowledges_is_there_in_every_chunk() {
         }
     }
 }
+
+#[test]
+fn nothing_moves_into_a_removed_directory_whose_parents_are_gone_as_well() {
+    let mut cluster = cluster(1);
+    let mut client = Client::new(&mut cluster, 11, 0);
+    let root = client.root(&cluster);
+    let upper = make_dir(&mut client, &mut cluster, root, "upper");
+    let lower = make_dir(&mut client, &mut cluster, upper, "lower");
+    make_dir(&mut client, &mut cluster, root, "moved");
+    let opened = Op::Open {
+        at: at(lower, ""),
+        flags: 0,
+        mode: 0,
+        open: OpenId(5),
+        read_bytes: 0,
+    };
+    assert_eq!(client.call(&mut cluster, opened).errno(), None);
+    for at in [at(upper, "lower"), at(root, "upper")] {
+        let removed = client.call(&mut cluster, Op::RemoveDir { at });
+        assert_eq!(removed.reply, OpReply::Done);
+    }
+    let op = Op::Rename {
+        from: at(root, "moved"),
+        to: at(lower, "there"),
+        flags: 0,
+    };
+    assert_eq!(client.call(&mut cluster, op).errno(), Some(Errno::ENOENT));
+}

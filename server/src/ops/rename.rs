@@ -50,6 +50,10 @@ pub fn rename<V: World>(v: &mut View<V>, from: &At, to: &At, flags: u32) -> OpRe
     }
     prefetch(v, from, to)?;
     let call = parse(v, from, to, exchange, noreplace)?;
+    if call.from.dir.record.nlink == 0 || call.to.dir.record.nlink == 0 {
+        // One that was removed is still known while somebody has it open, the ones above it are not.
+        return Err(Errno::ENOENT.into());
+    }
     let Some(old) = entry(v, &call.from.dir, call.old_name)? else {
         return Err(Errno::ENOENT.into());
     };
