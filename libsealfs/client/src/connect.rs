@@ -183,7 +183,12 @@ impl Connections {
             ..Header::new(Kind::Hello)
         };
         let body = codec::encode(&hello).map_err(|_| Unreachable::Refused)?;
-        let (kind, answer) = ask(&connection.link, header, &body, deadline)?;
+        // A server that has heard this knows us the next time, also if its answer is lost.
+        let answered = ask(&connection.link, header, &body, deadline);
+        if answered.is_err() {
+            self.untold.lock().insert(shard.id);
+        }
+        let (kind, answer) = answered?;
         if kind == Kind::Error {
             return Err(refusal(&answer));
         }

@@ -8,6 +8,7 @@ use sealfs_protocol::message::{
     Entry, LockRange, LockSpace, LockType, Op, OpReply, PageEnd, Refusal,
 };
 use sealfs_protocol::{Errno, InodeId, OpenId, dirent};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 
 #[test]
@@ -152,6 +153,39 @@ fn open_files_are_told_to_a_server_that_has_forgotten_them() {
     let log = log.lock().unwrap();
     assert_eq!(log[2], told, "before the request is repeated");
     assert!(matches!(log[3], Op::Unlink { .. }));
+}
+
+#[test]
+fn a_server_that_has_heard_a_greeting_and_not_answered_is_told_what_is_open() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let seen_log = Arc::clone(&log);
+    let mut hang = false;
+    let (client, sim) = client(1, move |seen| {
+        seen_log.lock().unwrap().push(op(seen).clone());
+        match op(seen) {
+            Op::Open { .. } => Act::Reply(
+                vec![OpReply::Opened {
+                    attr: attr(InodeId(5), S_IFREG),
+                    created: false,
+                    read_bytes: 0,
+                    page: None,
+                }],
+                vec![],
+            ),
+            Op::Unlink { .. } if !std::mem::replace(&mut hang, true) => Act::Hang,
+            _ => ok(),
+        }
+    });
+    client.open(at(&client, "f"), 0, 0, OpenId(9)).unwrap();
+    // The server restarts; the greeting after the one whose answer is lost says that it knows us.
+    let greetings = sim.hellos.lock().unwrap().len();
+    *sim.known.lock().unwrap() = false;
+    sim.knows_after(greetings + 1);
+    sim.lost_greetings.store(1, SeqCst);
+    client.unlink(at(&client, "x")).unwrap();
+    let log = log.lock().unwrap();
+    let told = |op: &Op| matches!(op, Op::Reassert { .. });
+    assert_eq!(log.iter().filter(|op| told(op)).count(), 1);
 }
 
 #[test]

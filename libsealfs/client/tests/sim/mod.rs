@@ -55,6 +55,8 @@ pub struct Sim {
     pub known: Mutex<bool>,
     known_from: AtomicUsize,
     pub hellos: Mutex<Vec<Hello>>,
+    /// So many connections break before their greeting is answered.
+    pub lost_greetings: AtomicUsize,
     /// Servers that refuse connections.
     pub down: Mutex<Vec<usize>>,
     pub ring: Mutex<Ring>,
@@ -119,6 +121,7 @@ pub fn client(
         known: Mutex::new(true),
         known_from: AtomicUsize::new(usize::MAX),
         hellos: Mutex::default(),
+        lost_greetings: AtomicUsize::new(0),
         down: Mutex::default(),
         ring: Mutex::new(ring(servers)),
         incarnation: AtomicU64::new(1),
@@ -233,6 +236,11 @@ impl Stream {
                     || self.sim.hellos.lock().unwrap().len() >= self.sim.known_from.load(SeqCst),
             };
             self.sim.hellos.lock().unwrap().push(hello);
+            if self.sim.lost_greetings.load(SeqCst) > 0 {
+                self.sim.lost_greetings.fetch_sub(1, SeqCst);
+                io.closed = true;
+                return;
+            }
             let body = codec::encode(&reply).unwrap();
             return self.put(io, Kind::HelloReply, header, &body, &[]);
         }
