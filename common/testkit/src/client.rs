@@ -54,7 +54,7 @@ struct Pending {
     flags: u32,
     /// Over which connection it is under way.
     sent_over: Option<ConnId>,
-    /// The outcome of a walk that leads elsewhere is wanted as it is.
+    /// That what a name leads to lives elsewhere is wanted as the outcome.
     stays: bool,
 }
 
@@ -198,7 +198,7 @@ impl Client {
         self.begin_at(cluster, partition, op, payload);
     }
 
-    /// The same, but a walk that leads to another shard is an outcome.
+    /// The same, but that what a name leads to lives on another shard is an outcome.
     pub fn begin_here(&mut self, cluster: &mut Cluster, op: Op) {
         self.begin(cluster, op, &[]);
         if let Some(pending) = &mut self.pending {
@@ -333,10 +333,15 @@ impl Client {
 
     fn lost(&mut self, cluster: &Cluster, conn: ConnId) {
         let until = cluster.now().mono_ns + PAUSE_NS;
-        for link in self.links.values_mut() {
-            if link.conn() == Some(conn) {
-                *link = Link::Pause(until);
+        for (shard, link) in &mut self.links {
+            if link.conn() != Some(conn) {
+                continue;
             }
+            if let Link::Greeting(_) = link {
+                // It may have heard us, and then knows us the next time.
+                self.untold.insert(*shard);
+            }
+            *link = Link::Pause(until);
         }
         if let Some(pending) = &mut self.pending
             && pending.sent_over == Some(conn)
@@ -424,7 +429,7 @@ impl Client {
                 consumed_bytes,
                 base,
                 stop: stop @ (Stop::Elsewhere | Stop::Split { .. } | Stop::Original),
-            }) if !pending.stays => {
+            }) if !(pending.stays && *stop == Stop::Elsewhere && *consumed_bytes > 0) => {
                 let mut op = pending.op;
                 let mut partition = base.partition();
                 if let Some(at) = at_of(&mut op) {
@@ -438,7 +443,12 @@ impl Client {
                         partition = parts[usize::from(part.expect("a part hosts it")) - 1];
                     }
                 }
-                self.begin_at(cluster, partition, op, &pending.payload);
+                let asked = Pending {
+                    partition,
+                    op,
+                    ..pending
+                };
+                self.again(cluster, asked);
                 None
             }
             // Refused means not executed: asked again as a request of its own.

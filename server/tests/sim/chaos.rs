@@ -38,6 +38,16 @@ impl Plan {
             commit_after_ns: (5 + random.below(1_000)) * MS,
             ..Limits::default()
         };
+        let split_entries = random.one_in(2).then(|| 2 + random.below(6));
+        let limited = random.one_in(4);
+        let mut quota = |least, more| {
+            if limited {
+                least + random.below(more)
+            } else {
+                0
+            }
+        };
+        let (quota_bytes, quota_inodes) = (quota(100_000, 4_000_000), quota(16, 80));
         Plan {
             settings: Settings {
                 shards: 3 + random.below(3) as u32,
@@ -57,6 +67,9 @@ impl Plan {
                 },
                 skew_max_ns: random.below(50) * MS,
                 limits,
+                split_entries,
+                quota_bytes,
+                quota_inodes,
                 trace: crate::setting("TRACE").is_some(),
                 ..Settings::default()
             },
@@ -70,6 +83,11 @@ impl Plan {
             deaths,
             one_in: 100 + random.below(500),
         }
+    }
+
+    /// Whether there is a quota.
+    pub fn is_limited(&self) -> bool {
+        self.settings.quota_inodes > 0
     }
 
     /// Whether something acknowledged may be lost.

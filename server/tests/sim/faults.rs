@@ -41,6 +41,11 @@ fn a_key_that_is_read_without_its_lock_is_noticed() {
 }
 
 #[test]
+fn an_original_that_a_part_does_not_know_is_noticed() {
+    is_noticed(Fault::ForgetOriginal);
+}
+
+#[test]
 fn a_lock_given_back_early_is_noticed() {
     is_noticed(Fault::ReleaseEarly);
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use sealfs_protocol::InodeId;
+use sealfs_protocol::{Errno, InodeId};
 use sealfs_testkit::linear::{self, Object, Told};
 use sealfs_testkit::model::{
     Content, ContentAnswer, ContentCall, LockAnswer, LockCall, Locks, NameAnswer, NameCall, Names,
 };
+
+use crate::listing::Listing;
 
 /// Of one object, by process.
 type History<O> = BTreeMap<u128, Vec<Told<O>>>;
@@ -20,7 +22,12 @@ pub struct Histories {
     contents: BTreeMap<InodeId, History<Content>>,
     records: BTreeMap<InodeId, History<Locks>>,
     flocks: BTreeMap<InodeId, History<Locks>>,
+    /// Looks that were part of listings, each as a process of its own.
+    looks: u128,
 }
+
+/// Above the numbers of clients and of their ends.
+const FIRST_LOOK: u128 = 1 << 100;
 
 fn add<O: Object>(
     history: &mut History<O>,
@@ -45,6 +52,35 @@ impl Histories {
             contents: BTreeMap::new(),
             records: BTreeMap::new(),
             flocks: BTreeMap::new(),
+            looks: FIRST_LOOK,
+        }
+    }
+
+    /// A listing of several pages, which come from different moments: each of the names that may be
+    /// in the directory was looked at once, and what was met twice was away in between.
+    pub fn listing(&mut self, listing: &Listing, names: &[String], times: Times) {
+        for (name, _) in &listing.entries {
+            assert!(names.contains(name), "{name} was never made");
+        }
+        for name in names {
+            self.looks += 1;
+            let place = (listing.dir, name.clone());
+            let lookup = NameCall::Lookup(place.clone());
+            let met = listing.entries.iter().filter(|(n, _)| n == name);
+            let mut last = None;
+            for (_, ino) in met {
+                if last == Some(*ino) {
+                    let differs = NameCall::Differs(place.clone(), *ino);
+                    self.name(self.looks, differs, times, Some(NameAnswer::Done));
+                }
+                last = Some(*ino);
+                let found = NameAnswer::Ino(*ino);
+                self.name(self.looks, lookup.clone(), times, Some(found));
+            }
+            if last.is_none() {
+                let none = NameAnswer::Errno(Errno::ENOENT);
+                self.name(self.looks, lookup, times, Some(none));
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 //! delays and parts, on machines that are killed, stopped and lose power.
 //!
 //! What clients see is compared with what they must see (`home`), and where they compete it is
-//! judged whether one order explains it all (`shared`, `history`); in the end the shards' records
+//! judged whether one order explains it all (`shared`, `history`), and quotas hold (`limits`). Directories
+//! split with a few names, where the seed says so. In the end the shards' records
 //! must make a sound file system with nothing left over.
 //!
 //! A seed that fails is printed; run it again with `SEED=n cargo test -p sealfs-server --test sim`.
@@ -13,10 +14,13 @@ mod chaos;
 mod faults;
 mod history;
 mod home;
+mod limits;
+mod listing;
 mod run;
 mod shared;
 mod tree;
 mod wire;
+mod work;
 
 use chaos::Plan;
 use run::Run;

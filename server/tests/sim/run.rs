@@ -12,8 +12,10 @@ use sealfs_testkit::{Client, Cluster, Random};
 
 use crate::chaos::{Chaos, Plan};
 use crate::history::Histories;
-use crate::home::{Ask, Home, Then};
+use crate::home::{Home, Then};
+use crate::limits;
 use crate::shared::{Common, Shared, first_names};
+use crate::work::Ask;
 use crate::{O_CREAT, O_RDWR};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -24,6 +26,8 @@ const QUIET_NS: u64 = 16 * SECOND_NS;
 const ADMIN: u128 = 1;
 /// A client dies once in so many steps.
 const DEATH_ONE_IN: u64 = 6_000;
+/// What is used is compared with the quota once in so many steps.
+const USE_LOOKED_AT_EVERY: u64 = 64;
 const STEPS_MAX: u64 = 3_000_000;
 
 enum Doing {
@@ -77,7 +81,7 @@ impl Run {
             })
             .collect();
         let history = Histories::new(first_names(&dirs, &files));
-        let common = Common::new(dirs, files, plan.loses());
+        let common = Common::new(dirs, files, &plan);
         let homes: Vec<InodeId> = (0..plan.clients)
             .map(|i| make_dir(&mut admin, &mut cluster, root, &format!("home{i}")))
             .collect();
@@ -91,7 +95,7 @@ impl Run {
                 shared: Shared::new(&common, &mut client),
                 client,
                 random: Random::new(random.number()),
-                home: Home::new(home, incarnations.clone()),
+                home: Home::new(home, incarnations.clone(), plan.is_limited()),
                 doing: Doing::Nothing,
                 left: plan.calls,
             }
@@ -126,6 +130,11 @@ impl Run {
             let clients = self.actors.iter().map(|a| &a.client);
             chaos.tick(&mut self.cluster, clients);
             self.cluster.advance();
+            // What a lost removal brings back may be used elsewhere by then.
+            let exact = self.plan.is_limited() && !self.plan.loses();
+            if exact && steps.is_multiple_of(USE_LOOKED_AT_EVERY) {
+                limits::check_use(&self.cluster, &self.plan.settings);
+            }
             if deep {
                 let problems = Audit::of(&self.cluster).check_listings().problems();
                 assert!(problems.is_empty(), "{problems:#?}");
@@ -177,17 +186,20 @@ impl Run {
             match std::mem::replace(&mut actor.doing, Doing::Nothing) {
                 Doing::Shared => {
                     self.moments += 1;
-                    actor.shared.end(
+                    let more = actor.shared.end(
                         &outcome,
                         self.moments,
                         &mut actor.client,
                         &mut self.common,
                         &mut self.history,
                     );
+                    if let Some(ask) = more {
+                        self.ask(index, ask, Doing::Shared);
+                    }
                 }
-                Doing::Home => match actor.home.end(&outcome, &actor.client, &self.cluster) {
+                Doing::Home => match actor.home.end(&outcome, &mut actor.client, &self.cluster) {
                     Then::Nothing => {}
-                    Then::Ask(ask) => self.ask(index, ask),
+                    Then::Ask(ask) => self.ask(index, ask, Doing::Home),
                     Then::Look => {
                         chaos.calm(&mut self.cluster);
                         self.look(index);
@@ -214,8 +226,10 @@ impl Run {
         let actor = &mut self.actors[index];
         actor.left -= 1;
         if actor.random.one_in(3) {
-            let ask = actor.home.begin(&mut actor.random, &self.cluster);
-            return self.ask(index, ask);
+            let ask = actor
+                .home
+                .begin(&mut actor.random, &mut actor.client, &self.cluster);
+            return self.ask(index, ask, Doing::Home);
         }
         let (random, client) = (&mut actor.random, &mut actor.client);
         let asked = actor.shared.begin(random, &self.common, client);
@@ -223,9 +237,9 @@ impl Run {
         actor.doing = Doing::Shared;
     }
 
-    fn ask(&mut self, index: usize, ask: Ask) {
+    fn ask(&mut self, index: usize, ask: Ask, doing: Doing) {
         let actor = &mut self.actors[index];
-        actor.doing = Doing::Home;
+        actor.doing = doing;
         match ask.partition {
             Some(partition) => {
                 actor
@@ -320,6 +334,9 @@ impl Run {
         assert!(problems.is_empty(), "{problems:#?}");
         if !self.plan.loses() {
             self.history.judge();
+        }
+        if self.plan.is_limited() {
+            limits::try_edges(&mut self.cluster);
         }
     }
 

@@ -1,20 +1,22 @@
 //! What a client does where others do the same: names of shared directories, bytes and locks of
 //! shared files. Every call and its answer goes into a history, which is judged in the end.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use sealfs_protocol::message::{LockOwner, LockSpace, Op, OpReply};
-use sealfs_protocol::{Errno, InodeId, OpenId};
+use sealfs_protocol::message::{LockOwner, LockSpace, Op, OpReply, Refusal};
+use sealfs_protocol::{Errno, InodeId, OpenId, TruncateGeneration};
 use sealfs_testkit::model::{
     ContentCall, LockAnswer, LockCall, NameAnswer, NameCall, Names, Place,
 };
 use sealfs_testkit::{Client, Outcome, Random};
 
-use crate::history::Histories;
+use crate::chaos::Plan;
+use crate::history::{Histories, Times};
+use crate::listing::Listing;
+use crate::work::Ask;
 use crate::{O_RDWR, wire};
 
-/// Names that everybody fights over, and in how many directories.
-const NAMES: u64 = 4;
+/// Directories whose names everybody fights over.
 const DIRECTORIES: usize = 5;
 /// Files that a client keeps open of those it finds or makes.
 const OPEN_MAX: usize = 3;
@@ -28,14 +30,24 @@ pub struct Common {
     pub files: Vec<(Place, InodeId)>,
     /// Files made lately.
     recent: VecDeque<InodeId>,
+    /// Names in each directory that everybody fights over.
+    names: u64,
+    /// Directories may be split, so that their parts are seen one after the other.
+    splits: bool,
+    /// There is a quota, which may refuse whatever grows.
+    limited: bool,
     /// What is not synced may be lost, so that even an open file may be gone.
     loses: bool,
 }
 
 impl Common {
-    pub fn new(dirs: Vec<InodeId>, files: Vec<(Place, InodeId)>, loses: bool) -> Common {
+    pub fn new(dirs: Vec<InodeId>, files: Vec<(Place, InodeId)>, plan: &Plan) -> Common {
+        let splits = plan.settings.split_entries.is_some();
         Common {
-            loses,
+            names: if splits { 8 } else { 4 },
+            splits,
+            limited: plan.is_limited(),
+            loses: plan.loses(),
             dirs,
             files,
             recent: VecDeque::new(),
@@ -47,7 +59,16 @@ impl Common {
     }
 
     fn place(&self, random: &mut Random) -> Place {
-        (self.dir(random), format!("s{}", random.below(NAMES)))
+        (self.dir(random), format!("s{}", random.below(self.names)))
+    }
+
+    /// All names that can be in a directory.
+    fn names_in(&self, dir: InodeId) -> Vec<String> {
+        let fought = (0..self.names).map(|n| format!("s{n}"));
+        let stay = self.files.iter().filter(|((d, _), _)| *d == dir);
+        fought
+            .chain(stay.map(|((_, name), _)| name.clone()))
+            .collect()
     }
 
     fn made_dir(&mut self, ino: InodeId) {
@@ -69,6 +90,7 @@ impl Common {
 #[derive(Clone, Debug)]
 pub enum Asked {
     Name(NameCall),
+    List(Listing),
     Open(Place, OpenId),
     Close(InodeId, OpenId),
     Content(InodeId, ContentCall),
@@ -84,6 +106,8 @@ pub struct Shared {
     /// Inodes on which record locks may be held, and flock locks.
     locked: Vec<InodeId>,
     flocked: Vec<InodeId>,
+    /// Truncate generations as far as this client knows.
+    generations: BTreeMap<InodeId, TruncateGeneration>,
     doing: Option<(Asked, u64)>,
 }
 
@@ -162,9 +186,14 @@ impl Shared {
                 None => NameCall::Create(a),
             },
             77..84 => NameCall::Lookup(a),
-            84..89 => NameCall::List(a.0),
+            84..89 => {
+                let limit_bytes = if random.one_in(2) { 64 } else { 4096 };
+                return Asked::List(Listing::new(a.0, limit_bytes));
+            }
             89..93 => match self.open.get(random.below(4) as usize) {
                 Some((ino, _)) => NameCall::Links(*ino),
+                // The parts of a split directory count their own.
+                None if common.splits => NameCall::Lookup(a),
                 None => NameCall::Links(a.0),
             },
             93..96 if self.open.len() < OPEN_MAX + 2 => return Asked::Open(a, client.fresh_open()),
@@ -195,9 +224,14 @@ impl Shared {
             _ => 1 + random.below(9),
         };
         let bytes = vec![random.below(256) as u8; len as usize];
-        let call = match random.below(5) {
+        // Now and then far behind the end, so that a hole comes to be.
+        let far = if random.one_in(4) { 6_000 } else { 40 };
+        let at = random.below(far) as usize;
+        let call = match random.below(8) {
             0 | 1 => ContentCall::Append(bytes),
-            2 => ContentCall::Write(random.below(40) as usize, bytes),
+            2 => ContentCall::Write(at, bytes),
+            3 => ContentCall::Resize(at),
+            4 => ContentCall::Punch(at..at + 1 + random.below(4 * far) as usize),
             _ => ContentCall::Read,
         };
         Asked::Content(ino, call)
@@ -273,7 +307,8 @@ impl Shared {
                 let (ino, open) = (*ino, *open);
                 (Op::Close { ino, open }, Vec::new())
             }
-            Asked::Content(ino, call) => wire::content_op(*ino, call),
+            Asked::List(listing) => (listing.ask().1, Vec::new()),
+            Asked::Content(ino, call) => self.content_op(*ino, call),
             Asked::Record(ino, call, wait) => {
                 let owner = LockOwner::Process {
                     client: client.id,
@@ -300,7 +335,13 @@ impl Shared {
         }
     }
 
-    /// Takes an outcome: into the history, and into what this client and all know.
+    fn content_op(&self, ino: InodeId, call: &ContentCall) -> (Op, Vec<u8>) {
+        let known = self.generations.get(&ino).copied();
+        wire::content_op(ino, call, known.unwrap_or_default())
+    }
+
+    /// Takes an outcome: into the history, and into what this client and all know. What was asked
+    /// may take another request.
     pub fn end(
         &mut self,
         outcome: &Outcome,
@@ -308,13 +349,18 @@ impl Shared {
         client: &mut Client,
         common: &mut Common,
         history: &mut Histories,
-    ) {
-        let Some((asked, begun)) = self.doing.take() else {
-            return;
-        };
+    ) -> Option<Ask> {
+        let (asked, begun) = self.doing.take()?;
         let process = client.id.0;
         let times = (begun, Some(ended));
         assert_ne!(outcome.errno(), Some(Errno::EIO), "{asked:?}");
+        let grows = matches!(
+            asked,
+            Asked::Name(NameCall::Create(_) | NameCall::MakeDir(_)) | Asked::Content(..)
+        );
+        if common.limited && grows && outcome.errno() == Some(Errno::EDQUOT) {
+            return None;
+        }
         match asked {
             Asked::Name(call) => {
                 let answer = wire::name_answer(&call, outcome);
@@ -339,7 +385,7 @@ impl Shared {
                     }
                     OpReply::Errno(Errno::ENOENT) => NameAnswer::Errno(Errno::ENOENT),
                     // A directory; or removed on the way from its name to its inode.
-                    OpReply::Errno(Errno::EISDIR | Errno::ESTALE) => return,
+                    OpReply::Errno(Errno::EISDIR | Errno::ESTALE) => return None,
                     other => panic!("open: {other:?}"),
                 };
                 history.name(process, NameCall::Lookup(place), times, Some(answer));
@@ -350,9 +396,22 @@ impl Shared {
                 let call = LockCall::Release { owner, bytes: 0..1 };
                 history.flock(ino, process, call, times, Some(LockAnswer::Done));
             }
+            Asked::List(listing) => {
+                return self.listed(listing, process, outcome, times, common, history);
+            }
             Asked::Content(ino, call) => {
                 if outcome.errno() == Some(Errno::ESTALE) && common.loses {
-                    return;
+                    return None;
+                }
+                if let OpReply::Attr(attr) = &outcome.reply {
+                    self.generations.insert(ino, attr.generation);
+                }
+                if let OpReply::Refused(Refusal::StaleGeneration { attr }) = &outcome.reply {
+                    let attr = attr.as_ref().expect("the inode's owner knows");
+                    self.generations.insert(ino, attr.generation);
+                    let (op, payload) = self.content_op(ino, &call);
+                    self.doing = Some((Asked::Content(ino, call), begun));
+                    return Some(Ask::with(op, payload));
                 }
                 let answer = wire::content_answer(outcome);
                 history.content(ino, process, call, times, Some(answer));
@@ -368,6 +427,42 @@ impl Shared {
                 history.flock(ino, process, call, times, Some(answer));
             }
         }
+        None
+    }
+
+    /// A page has come: on to the next, or all of it into the history.
+    fn listed(
+        &mut self,
+        mut listing: Listing,
+        process: u128,
+        outcome: &Outcome,
+        times: Times,
+        common: &Common,
+        history: &mut Histories,
+    ) -> Option<Ask> {
+        let dir = listing.dir;
+        let ended = listing.take(outcome);
+        let answer = match (ended, outcome.errno()) {
+            (Some(false), _) => {
+                let (partition, op) = listing.ask();
+                self.doing = Some((Asked::List(listing), times.0));
+                return Some(Ask::at(partition, op));
+            }
+            (Some(true), _) if listing.pages > 1 => {
+                history.listing(&listing, &common.names_in(dir), times);
+                return None;
+            }
+            (Some(true), _) => {
+                let count = listing.entries.len();
+                let entries: BTreeMap<_, _> = listing.entries.into_iter().collect();
+                assert_eq!(entries.len(), count, "a name twice in one page");
+                NameAnswer::Entries(entries)
+            }
+            (None, Some(errno)) => NameAnswer::Errno(errno),
+            (None, None) => panic!("a listing: {:?}", outcome.reply),
+        };
+        history.name(process, NameCall::List(dir), times, Some(answer));
+        None
     }
 
     /// The client is gone: nobody knows what became of its last call, and its locks go some time.
@@ -380,7 +475,7 @@ impl Shared {
                 Asked::Content(ino, call) => history.content(ino, process, call, times, None),
                 Asked::Record(ino, call, _) => history.record(ino, process, call, times, None),
                 Asked::Flock(ino, call, _) => history.flock(ino, process, call, times, None),
-                Asked::Open(..) | Asked::Close(..) => {}
+                Asked::Open(..) | Asked::Close(..) | Asked::List(_) => {}
             }
         }
         let owner = process as u64;

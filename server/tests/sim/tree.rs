@@ -3,34 +3,58 @@
 use std::collections::BTreeMap;
 
 use sealfs_protocol::InodeId;
-use sealfs_protocol::attr::{Attr, S_IFDIR};
+use sealfs_protocol::attr::Attr;
 use sealfs_protocol::message::{Op, OpReply};
 use sealfs_testkit::client::at;
 use sealfs_testkit::{Client, Cluster};
 
+const PERMISSIONS: u32 = 0o7777;
+
 /// What a client believes to be below its directory, by path.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Node {
-    Dir(InodeId),
-    File(InodeId, Vec<u8>),
+pub struct Node {
+    pub ino: InodeId,
+    pub mode: u32,
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+    /// `None`: a directory.
+    pub content: Option<Vec<u8>>,
 }
 
 impl Node {
-    pub fn ino(&self) -> InodeId {
-        match self {
-            Node::Dir(ino) | Node::File(ino, _) => *ino,
+    pub fn dir(ino: InodeId) -> Node {
+        Node {
+            ino,
+            mode: 0o755,
+            xattrs: BTreeMap::new(),
+            content: None,
         }
+    }
+
+    pub fn file(ino: InodeId, content: Vec<u8>) -> Node {
+        Node {
+            mode: 0o644,
+            content: Some(content),
+            ..Node::dir(ino)
+        }
+    }
+
+    pub fn is_dir(&self) -> bool {
+        self.content.is_none()
     }
 }
 
 pub fn brief(node: &Node) -> String {
-    match node {
-        Node::Dir(ino) => format!("directory {ino:?}"),
-        Node::File(ino, bytes) => {
+    let Node {
+        ino, mode, xattrs, ..
+    } = node;
+    match &node.content {
+        None => format!("directory {ino:?} {mode:o} {xattrs:?}"),
+        Some(bytes) => {
             let crc = bytes
                 .iter()
                 .fold(0u32, |a, b| a.rotate_left(3) ^ u32::from(*b));
-            format!("file {ino:?} of {} bytes ({crc:x})", bytes.len())
+            let len = bytes.len();
+            format!("file {ino:?} {mode:o} {xattrs:?} of {len} bytes ({crc:x})")
         }
     }
 }
@@ -58,18 +82,24 @@ pub fn walk(
     prefix: &str,
     found: &mut Tree,
 ) {
-    for (name, ino, kind) in reader.list(cluster, dir, 4096) {
+    for (name, ino, _) in reader.list(cluster, dir, 4096) {
         let name = String::from_utf8(name).expect("a name in UTF-8");
         let path = match prefix {
             "" => name,
             _ => format!("{prefix}/{name}"),
         };
-        if kind == S_IFDIR {
-            found.insert(path.clone(), Node::Dir(ino));
+        let attr = stat(cluster, reader, ino);
+        let content = (!attr.is_dir()).then(|| read_all(cluster, reader, &attr));
+        let node = Node {
+            ino,
+            mode: attr.mode & PERMISSIONS,
+            xattrs: xattrs(cluster, reader, ino),
+            content,
+        };
+        let is_dir = node.is_dir();
+        found.insert(path.clone(), node);
+        if is_dir {
             walk(cluster, reader, ino, &path, found);
-        } else {
-            let content = read_all(cluster, reader, ino);
-            found.insert(path, Node::File(ino, content));
         }
     }
 }
@@ -82,8 +112,36 @@ fn stat(cluster: &mut Cluster, reader: &mut Client, ino: InodeId) -> Attr {
     reader.call(cluster, op).attr()
 }
 
-fn read_all(cluster: &mut Cluster, reader: &mut Client, ino: InodeId) -> Vec<u8> {
-    let attr = stat(cluster, reader, ino);
+fn xattrs(cluster: &mut Cluster, reader: &mut Client, ino: InodeId) -> BTreeMap<String, Vec<u8>> {
+    let (at, follow) = (at(ino, ""), false);
+    let op = Op::ListXattr {
+        at: at.clone(),
+        follow,
+    };
+    let names = bytes_of(reader.call(cluster, op).reply);
+    let names = names.split(|b| *b == 0).filter(|name| !name.is_empty());
+    let mut found = BTreeMap::new();
+    for name in names {
+        let op = Op::GetXattr {
+            at: at.clone(),
+            follow,
+            name: name.to_vec(),
+        };
+        let value = bytes_of(reader.call(cluster, op).reply);
+        let name = String::from_utf8(name.to_vec()).expect("a name in UTF-8");
+        found.insert(name, value);
+    }
+    found
+}
+
+fn bytes_of(reply: OpReply) -> Vec<u8> {
+    match reply {
+        OpReply::Bytes(bytes) => bytes,
+        other => panic!("no bytes: {other:?}"),
+    }
+}
+
+fn read_all(cluster: &mut Cluster, reader: &mut Client, attr: &Attr) -> Vec<u8> {
     let mut all = Vec::new();
     let partitions = cluster.ring().partitions();
     for span in attr.layout.split(0, attr.size_bytes) {

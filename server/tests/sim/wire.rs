@@ -2,19 +2,23 @@
 
 use std::ops::Range;
 
+use sealfs_protocol::attr::SetAttr;
 use sealfs_protocol::message::{At, LockOwner, LockRange, LockSpace, LockType, Op, OpReply, Stop};
-use sealfs_protocol::{Errno, InodeId, OpenId, TruncateGeneration, dirent};
+use sealfs_protocol::{Errno, InodeId, OpenId, TruncateGeneration};
 use sealfs_testkit::client::at;
 use sealfs_testkit::model::{
     ContentAnswer, ContentCall, LockAnswer, LockCall, NameAnswer, NameCall, Place,
 };
 use sealfs_testkit::{Client, Outcome};
 
+use crate::listing::Listing;
 use crate::{O_CREAT, O_EXCL, O_RDWR};
 
 const RENAME_NOREPLACE: u32 = 1;
 const RENAME_EXCHANGE: u32 = 2;
 const READ_BYTES: u32 = 1 << 16;
+/// fallocate(2): `FALLOC_FL_PUNCH_HOLE` with `FALLOC_FL_KEEP_SIZE`.
+pub const PUNCH_HOLE: u32 = 3;
 
 fn at_of(place: &Place) -> At {
     at(place.0, &place.1)
@@ -45,16 +49,11 @@ pub fn name_op(call: &NameCall, client: &mut Client) -> Op {
             to: at_of(place),
             from_open: None,
         },
-        NameCall::Lookup(place) => Op::GetAttr {
+        NameCall::Lookup(place) | NameCall::Differs(place, _) => Op::GetAttr {
             at: at_of(place),
             follow: false,
         },
-        NameCall::List(dir) => Op::ReadDir {
-            dir: *dir,
-            position: 0,
-            limit_bytes: READ_BYTES,
-            with_attributes: false,
-        },
+        NameCall::List(dir) => Listing::new(*dir, READ_BYTES).ask().1,
         NameCall::Links(ino) => Op::GetAttr {
             at: at(*ino, ""),
             follow: false,
@@ -72,9 +71,32 @@ pub fn open_op(place: &Place, flags: u32, open: OpenId) -> Op {
     }
 }
 
-pub fn content_op(ino: InodeId, call: &ContentCall) -> (Op, Vec<u8>) {
-    let generation = TruncateGeneration(0);
+pub fn content_op(
+    ino: InodeId,
+    call: &ContentCall,
+    generation: TruncateGeneration,
+) -> (Op, Vec<u8>) {
     match call {
+        ContentCall::Resize(size) => {
+            let set = SetAttr {
+                size_bytes: Some(*size as u64),
+                by_handle: true,
+                ..SetAttr::default()
+            };
+            let at = at(ino, "");
+            let follow = false;
+            (Op::SetAttr { at, follow, set }, Vec::new())
+        }
+        ContentCall::Punch(bytes) => {
+            let op = Op::Allocate {
+                ino,
+                mode: PUNCH_HOLE,
+                offset: bytes.start as u64,
+                len: bytes.len() as u64,
+                open: OpenId(1),
+            };
+            (op, Vec::new())
+        }
         ContentCall::Append(bytes) => {
             let op = Op::Append {
                 ino,
@@ -161,14 +183,6 @@ pub fn name_answer(call: &NameCall, outcome: &Outcome) -> NameAnswer {
         (OpReply::Walked(walked), NameCall::Lookup(_)) if walked.stop == Stop::Elsewhere => {
             NameAnswer::Ino(walked.base)
         }
-        (OpReply::Entries { next, .. }, _) => {
-            assert_eq!(*next, dirent::END, "a directory of one page");
-            let named = dirent::records(&outcome.payload).map(|record| {
-                let name = String::from_utf8(record.name.to_vec()).expect("a name in UTF-8");
-                (name, InodeId(record.ino))
-            });
-            NameAnswer::Entries(named.collect())
-        }
         (other, call) => panic!("{call:?}: {other:?}"),
     }
 }
@@ -176,6 +190,7 @@ pub fn name_answer(call: &NameCall, outcome: &Outcome) -> NameAnswer {
 pub fn content_answer(outcome: &Outcome) -> ContentAnswer {
     match outcome.reply {
         OpReply::Written { offset, .. } => ContentAnswer::At(offset as usize),
+        OpReply::Attr(_) => ContentAnswer::Written,
         OpReply::Read { .. } => ContentAnswer::Bytes(outcome.payload.clone()),
         ref other => panic!("an open file: {other:?}"),
     }

@@ -1,5 +1,7 @@
 //! The bytes of one file.
 
+use std::ops::Range;
+
 use crate::linear::Object;
 
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
@@ -10,6 +12,10 @@ pub enum ContentCall {
     Append(Vec<u8>),
     /// At an offset.
     Write(usize, Vec<u8>),
+    /// To this size, with zeros if it grows.
+    Resize(usize),
+    /// Bytes become zeros, as far as there are any.
+    Punch(Range<usize>),
     Read,
 }
 
@@ -38,8 +44,21 @@ impl Object for Content {
                 self.0[*at..end].copy_from_slice(bytes);
                 ContentAnswer::Written
             }
+            ContentCall::Resize(size) => {
+                self.0.resize(*size, 0);
+                ContentAnswer::Written
+            }
+            ContentCall::Punch(bytes) => {
+                let end = bytes.end.min(self.0.len());
+                self.0[bytes.start.min(end)..end].fill(0);
+                ContentAnswer::Written
+            }
             ContentCall::Read => ContentAnswer::Bytes(self.0.clone()),
         };
         answer.is_none_or(|a| *a == said)
+    }
+
+    fn only_looks(call: &ContentCall, _answer: &ContentAnswer) -> bool {
+        matches!(call, ContentCall::Read)
     }
 }

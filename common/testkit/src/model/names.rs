@@ -36,6 +36,8 @@ pub enum NameCall {
     },
     Link(InodeId, Place),
     Lookup(Place),
+    /// Whether a name does not lead to this inode: what a listing tells that has met it twice.
+    Differs(Place, InodeId),
     List(InodeId),
     /// `st_nlink` of a directory, or of an open file.
     Links(InodeId),
@@ -251,6 +253,10 @@ impl Names {
                 None if self.is_dir(place.0) => Said::Fails(&[Errno::ENOENT]),
                 None => Said::Fails(GONE),
             },
+            NameCall::Differs(place, ino) if self.find(place) == Some(*ino) => {
+                Said::Fails(&[Errno::EEXIST])
+            }
+            NameCall::Differs(..) => Said::Done,
             NameCall::List(dir) => match self.dirs.get(dir) {
                 Some(entries) => Said::Entries(entries.clone()),
                 None => Said::Fails(GONE),
@@ -290,12 +296,22 @@ impl Object for Names {
     type Call = NameCall;
     type Answer = NameAnswer;
 
+    fn only_looks(call: &NameCall, answer: &NameAnswer) -> bool {
+        let looks = matches!(
+            call,
+            NameCall::Lookup(_) | NameCall::Differs(..) | NameCall::List(_) | NameCall::Links(_)
+        );
+        looks || matches!(answer, NameAnswer::Errno(_))
+    }
+
     fn carry_out(&mut self, call: &NameCall, answer: Option<&NameAnswer>) -> bool {
-        let fresh = if let Some(NameAnswer::Ino(ino)) = answer {
-            *ino
-        } else {
-            self.unknown += 1;
-            InodeId(FIRST_UNKNOWN + self.unknown)
+        let fresh = match answer {
+            Some(NameAnswer::Ino(ino)) => *ino,
+            Some(_) => InodeId(FIRST_UNKNOWN),
+            None => {
+                self.unknown += 1;
+                InodeId(FIRST_UNKNOWN + self.unknown)
+            }
         };
         let said = self.run(call, fresh);
         match (said, answer) {

@@ -1,0 +1,449 @@
+//! Work on the bytes of one file that takes several requests, as a client's library makes them: the
+//! attributes first, then a request for each chunk, then the size.
+
+use std::collections::VecDeque;
+
+use sealfs_protocol::attr::{Attr, SetAttr};
+use sealfs_protocol::layout::Span;
+use sealfs_protocol::message::{Op, OpReply, Source};
+use sealfs_protocol::{Errno, InodeId, OpenId};
+use sealfs_testkit::client::at;
+use sealfs_testkit::{Outcome, Random};
+
+use crate::wire::PUNCH_HOLE;
+
+const OPEN: OpenId = OpenId(1);
+/// fallocate(2): `FALLOC_FL_ZERO_RANGE`.
+const ZERO_RANGE: u32 = 16;
+/// `FALLOC_FL_KEEP_SIZE`.
+const KEEP_SIZE: u32 = 1;
+/// Files have up to five chunks of 64 KiB.
+const OFFSET_MAX: u64 = 200_000;
+const LEN_MAX: u64 = 90_000;
+/// Of what a change is called.
+const TEXT_MAX: usize = 60;
+
+/// A request to be made.
+pub struct Ask {
+    pub op: Op,
+    pub payload: Vec<u8>,
+    /// If the operation does not say.
+    pub partition: Option<sealfs_protocol::PartitionId>,
+}
+
+impl Ask {
+    pub fn of(op: Op) -> Ask {
+        Ask::with(op, Vec::new())
+    }
+
+    pub fn with(op: Op, payload: Vec<u8>) -> Ask {
+        Ask {
+            op,
+            payload,
+            partition: None,
+        }
+    }
+
+    pub fn at(partition: sealfs_protocol::PartitionId, op: Op) -> Ask {
+        Ask {
+            partition: Some(partition),
+            ..Ask::of(op)
+        }
+    }
+}
+
+/// What is done to the bytes.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Write(u64, Vec<u8>),
+    Append(Vec<u8>),
+    /// Of another file, from an offset there, to an offset here.
+    Copy(InodeId, u64, u64, usize),
+    Resize(u64),
+    /// A hole, or zeros that may lie behind the end.
+    Punch(u64, u64),
+    Zero(u64, u64),
+    /// Space for what may lie behind the end, to which the file grows or not.
+    Reserve(u64, u64, bool),
+    Read(u64, usize),
+}
+
+impl Change {
+    /// To a file with these bytes, beside another one.
+    pub fn choose(random: &mut Random, other: (InodeId, &[u8])) -> Change {
+        let small = random.one_in(2);
+        let (offset_max, len_max) = if small {
+            (9_000, 5_000)
+        } else {
+            (OFFSET_MAX, LEN_MAX)
+        };
+        let (offset, len) = (random.below(offset_max), 1 + random.below(len_max));
+        let byte = random.below(255) as u8 + 1;
+        let bytes = || vec![byte; len as usize];
+        match random.below(12) {
+            0..3 => Change::Append(bytes()),
+            3..6 => Change::Write(offset, bytes()),
+            6 | 7 => {
+                let from = random.below(other.1.len() as u64 + 1);
+                let left = other.1.len() as u64 - from;
+                if left == 0 {
+                    return Change::Resize(offset);
+                }
+                Change::Copy(other.0, from, offset, len.min(left) as usize)
+            }
+            8 => Change::Resize(offset),
+            9 => Change::Punch(offset, len),
+            10 if small => Change::Reserve(offset, len, random.one_in(2)),
+            10 => Change::Zero(offset, len),
+            _ => Change::Read(offset, len as usize),
+        }
+    }
+
+    /// Puts the first `landed` bytes of what is written into a file; `source` is what is copied.
+    pub fn apply(&self, content: &mut Vec<u8>, source: &[u8], landed: usize) {
+        let put = |content: &mut Vec<u8>, at: u64, bytes: &[u8]| {
+            let (at, end) = (at as usize, at as usize + bytes.len());
+            content.resize(content.len().max(end), 0);
+            content[at..end].copy_from_slice(bytes);
+        };
+        match self {
+            _ if landed == 0 => {}
+            Change::Write(at, bytes) => put(content, *at, &bytes[..landed]),
+            Change::Copy(_, from, at, _) => put(content, *at, &source[*from as usize..][..landed]),
+            Change::Append(bytes) => content.extend(bytes),
+            Change::Resize(size) => content.resize(*size as usize, 0),
+            Change::Zero(at, len) => put(content, *at, &vec![0; *len as usize]),
+            Change::Punch(at, len) => {
+                let end = content.len().min((at + len) as usize);
+                let from = end.min(*at as usize);
+                content[from..end].fill(0);
+            }
+            Change::Reserve(at, len, true) => {
+                content.resize(content.len().max((at + len) as usize), 0);
+            }
+            Change::Reserve(..) | Change::Read(..) => {}
+        }
+    }
+
+    /// What grows may find no room.
+    fn may_be_refused(&self) -> bool {
+        matches!(
+            self,
+            Change::Write(..)
+                | Change::Append(_)
+                | Change::Copy(..)
+                | Change::Zero(..)
+                | Change::Reserve(..)
+        )
+    }
+
+    fn source(&self) -> Option<InodeId> {
+        match self {
+            Change::Copy(source, ..) => Some(*source),
+            _ => None,
+        }
+    }
+}
+
+/// Of what a request is the answer.
+#[derive(Clone, Copy, Debug)]
+enum Role {
+    Attributes,
+    SourceAttributes,
+    /// Bytes of one chunk.
+    Span(usize),
+    Whole,
+    Size,
+}
+
+pub struct Work {
+    ino: InodeId,
+    pub change: Change,
+    partitions: u16,
+    attr: Attr,
+    source: Attr,
+    role: Role,
+    todo: VecDeque<(Role, Ask)>,
+    /// Bytes that are there, from the beginning of what is written on.
+    pub landed: usize,
+    pub read: Vec<u8>,
+}
+
+/// What comes next.
+pub enum Progress {
+    Ask(Ask),
+    Done,
+    /// Not as it must be.
+    Wrong(String),
+}
+
+impl Work {
+    pub fn begin(ino: InodeId, change: Change, partitions: u16) -> (Work, Ask) {
+        let work = Work {
+            ino,
+            change,
+            partitions,
+            attr: Attr::default(),
+            source: Attr::default(),
+            role: Role::Attributes,
+            todo: VecDeque::new(),
+            landed: 0,
+            read: Vec::new(),
+        };
+        (work, attributes_of(ino))
+    }
+
+    /// The size that the file had.
+    pub fn size_before(&self) -> u64 {
+        self.attr.size_bytes
+    }
+
+    /// Takes an outcome; `limited`: there is a quota.
+    pub fn go_on(&mut self, outcome: &Outcome, limited: bool) -> Progress {
+        match (self.role, &outcome.reply) {
+            (Role::Attributes, OpReply::Attr(attr)) => {
+                self.attr = attr.clone();
+                match self.change.source() {
+                    Some(source) => {
+                        self.role = Role::SourceAttributes;
+                        return Progress::Ask(attributes_of(source));
+                    }
+                    None => self.plan(),
+                }
+            }
+            (Role::SourceAttributes, OpReply::Attr(attr)) => {
+                self.source = attr.clone();
+                self.plan();
+            }
+            (Role::Span(len), OpReply::Written { .. }) => self.landed += len,
+            (Role::Span(len), OpReply::Read { .. }) => {
+                let mut bytes = outcome.payload.clone();
+                bytes.resize(len, 0);
+                self.read.extend(bytes);
+            }
+            (Role::Whole, OpReply::Written { offset, .. }) if *offset == self.attr.size_bytes => {
+                self.landed = 1;
+            }
+            (Role::Whole, OpReply::Attr(_)) => self.landed = 1,
+            (Role::Size, OpReply::Written { .. }) => {}
+            (Role::Span(_) | Role::Whole, OpReply::Errno(Errno::EDQUOT))
+                if limited && self.change.may_be_refused() =>
+            {
+                // What is there so far counts.
+                self.todo.retain(|(role, _)| matches!(role, Role::Size));
+            }
+            (role, other) => {
+                let mut what = format!("{:?}", self.change);
+                what.truncate(TEXT_MAX);
+                return Progress::Wrong(format!("{role:?} of {what}: {other:?}"));
+            }
+        }
+        self.next()
+    }
+
+    fn next(&mut self) -> Progress {
+        let Some((role, mut ask)) = self.todo.pop_front() else {
+            return Progress::Done;
+        };
+        self.role = role;
+        if let (Role::Size, Some(start)) = (role, self.start())
+            && let Op::Publish {
+                size_at_least_bytes,
+                ..
+            } = &mut ask.op
+            && *size_at_least_bytes > 0
+        {
+            if self.landed == 0 {
+                return self.next();
+            }
+            *size_at_least_bytes = start + self.landed as u64;
+        }
+        Progress::Ask(ask)
+    }
+
+    /// Where what is written begins.
+    fn start(&self) -> Option<u64> {
+        match &self.change {
+            Change::Write(at, _) | Change::Copy(_, _, at, _) => Some(*at),
+            _ => None,
+        }
+    }
+
+    fn plan(&mut self) {
+        let (ino, open) = (self.ino, OPEN);
+        let whole = match &self.change {
+            Change::Append(bytes) => {
+                let len_bytes = bytes.len() as u32;
+                let op = Op::Append {
+                    ino,
+                    len_bytes,
+                    open,
+                };
+                Ask::with(op, bytes.clone())
+            }
+            Change::Resize(size) => {
+                let set = SetAttr {
+                    size_bytes: Some(*size),
+                    by_handle: true,
+                    ..SetAttr::default()
+                };
+                let (at, follow) = (at(ino, ""), false);
+                Ask::of(Op::SetAttr { at, follow, set })
+            }
+            Change::Punch(offset, len) => self.allocate(PUNCH_HOLE, *offset, *len),
+            Change::Zero(offset, len) => self.allocate(ZERO_RANGE, *offset, *len),
+            Change::Reserve(offset, len, grows) => {
+                let mode = if *grows { 0 } else { KEEP_SIZE };
+                self.allocate(mode, *offset, *len)
+            }
+            Change::Write(..) | Change::Copy(..) | Change::Read(..) => return self.plan_spans(),
+        };
+        self.todo.push_back((Role::Whole, whole));
+    }
+
+    fn allocate(&self, mode: u32, offset: u64, len: u64) -> Ask {
+        Ask::of(Op::Allocate {
+            ino: self.ino,
+            mode,
+            offset,
+            len,
+            open: OPEN,
+        })
+    }
+
+    fn plan_spans(&mut self) {
+        let spans = self.spans();
+        let end = spans
+            .last()
+            .map_or(0, |(_, at, span)| at + u64::from(span.len_bytes));
+        let reads = matches!(self.change, Change::Read(..));
+        let beyond = !reads && spans.iter().any(|(.., span)| span.chunk > 0);
+        if beyond && !self.attr.wide {
+            self.todo.push_back((Role::Size, self.publish(0)));
+        }
+        let partitions = self.partitions;
+        for (done, _, span) in spans {
+            let (op, payload) = self.span_op(done, span);
+            let partition = self
+                .attr
+                .layout
+                .partition_of(self.ino, span.chunk, partitions);
+            let ask = Ask {
+                op,
+                payload,
+                partition: Some(partition),
+            };
+            self.todo
+                .push_back((Role::Span(span.len_bytes as usize), ask));
+        }
+        if beyond && end > self.attr.size_bytes {
+            self.todo.push_back((Role::Size, self.publish(end)));
+        }
+    }
+
+    fn publish(&self, size_at_least_bytes: u64) -> Ask {
+        Ask::of(Op::Publish {
+            ino: self.ino,
+            size_at_least_bytes,
+            wide: true,
+            generation: self.attr.generation,
+            open: OPEN,
+        })
+    }
+
+    /// Bytes before each span, where it lies in the file, and the span; of a copy each is in one
+    /// chunk of either file.
+    fn spans(&self) -> Vec<(usize, u64, Span)> {
+        let (start, len, source) = match &self.change {
+            Change::Write(at, bytes) => (*at, bytes.len() as u64, None),
+            Change::Copy(_, from, at, len) => (*at, *len as u64, Some(*from)),
+            Change::Read(at, len) => {
+                let left = self.attr.size_bytes.saturating_sub(*at);
+                (*at, left.min(*len as u64), None)
+            }
+            _ => return Vec::new(),
+        };
+        let mut spans = Vec::new();
+        let mut done = 0;
+        while done < len {
+            let mut room = len - done;
+            if let Some(from) = source {
+                let size = self.source.layout.chunk_size_bytes();
+                room = room.min(size - (from + done) % size);
+            }
+            let at = start + done;
+            let Some(span) = self.attr.layout.split(at, room).next() else {
+                break;
+            };
+            spans.push((done as usize, at, span));
+            done += u64::from(span.len_bytes);
+        }
+        spans
+    }
+
+    fn span_op(&self, done: usize, span: Span) -> (Op, Vec<u8>) {
+        let (ino, open, generation) = (self.ino, OPEN, self.attr.generation);
+        let Span {
+            chunk,
+            offset_bytes,
+            len_bytes,
+        } = span;
+        match &self.change {
+            Change::Copy(_, from, ..) => {
+                let source = self.source_of(from + done as u64);
+                let op = Op::Copy {
+                    ino,
+                    chunk,
+                    offset_bytes,
+                    len_bytes,
+                    generation,
+                    open,
+                    source,
+                };
+                (op, Vec::new())
+            }
+            Change::Write(_, bytes) => {
+                let op = Op::Write {
+                    ino,
+                    chunk,
+                    offset_bytes,
+                    len_bytes,
+                    generation,
+                    open,
+                };
+                (op, bytes[done..done + len_bytes as usize].to_vec())
+            }
+            _ => {
+                let op = Op::Read {
+                    ino,
+                    chunk,
+                    offset_bytes,
+                    len_bytes,
+                    atime: true,
+                    generation,
+                };
+                (op, Vec::new())
+            }
+        }
+    }
+
+    fn source_of(&self, offset: u64) -> Source {
+        let (ino, layout) = (self.source.ino, self.source.layout);
+        let chunk = layout.chunk_of(offset);
+        Source {
+            ino,
+            partition: layout.partition_of(ino, chunk, self.partitions),
+            chunk,
+            offset_bytes: (offset % layout.chunk_size_bytes()) as u32,
+            generation: self.source.generation,
+            atime: true,
+        }
+    }
+}
+
+fn attributes_of(ino: InodeId) -> Ask {
+    Ask::of(Op::GetAttr {
+        at: at(ino, ""),
+        follow: false,
+    })
+}
