@@ -108,10 +108,12 @@ impl Client {
         let index = slot.index();
         let mut cancelled = false;
         let mut look_around = || {
-            if cancelled || !interrupted() {
+            cancelled = cancelled || interrupted();
+            if !cancelled {
                 return Tick::Wait;
             }
-            cancelled = true;
+            // Again and again until the wait ends: a server that was restarted may hear of it before
+            // it is asked for the wait once more.
             let op = Op::CancelWait {
                 ino: file.ino,
                 slot: index,

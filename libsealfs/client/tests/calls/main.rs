@@ -330,6 +330,53 @@ fn a_wait_for_a_lock_is_taken_back_by_a_signal() {
 }
 
 #[test]
+fn a_wait_that_is_asked_for_again_after_it_was_taken_back_is_taken_back_again() {
+    let (mut locks, mut cancels) = (0, 0);
+    let counts: Arc<Mutex<(u32, u32)>> = Arc::default();
+    let seen_counts = Arc::clone(&counts);
+    let (client, _) = client(1, move |seen| {
+        let act = match op(seen) {
+            Op::GetAttr { .. } => {
+                Act::Reply(vec![OpReply::Attr(attr(InodeId(5), S_IFREG))], vec![])
+            }
+            Op::Lock { .. } => {
+                locks += 1;
+                Act::Silence
+            }
+            Op::CancelWait { .. } => {
+                cancels += 1;
+                // The first breaks the connection. The next life of the server knows of no wait, until
+                // it is asked for it.
+                if cancels > 1 && locks == 1 {
+                    ok()
+                } else {
+                    Act::Hang
+                }
+            }
+            other => panic!("{other:?}"),
+        };
+        *seen_counts.lock().unwrap() = (locks, cancels);
+        act
+    });
+    let file = FileRef {
+        ino: InodeId(5),
+        open: OpenId(1),
+    };
+    let range = LockRange {
+        space: LockSpace::Record,
+        owner: client.process_owner(),
+        kind: LockType::Write,
+        start: 0,
+        last: u64::MAX,
+        pid: 1,
+    };
+    let waited = client.lock(file, range, Some(&mut || true), &mut None);
+    assert_eq!(waited, Err(Errno::EINTR));
+    let (locks, cancels) = *counts.lock().unwrap();
+    assert!(locks == 2 && cancels > 2, "{locks} {cancels}");
+}
+
+#[test]
 fn a_directory_learned_by_mkdir_needs_no_walk() {
     let dir = InodeId::new(PartitionId(3), 9);
     let sent = Arc::new(Mutex::new(Vec::new()));
