@@ -150,6 +150,8 @@ impl Change {
 enum Role {
     Attributes,
     SourceAttributes,
+    /// It is as long as to where the write begins.
+    Grown,
     /// Bytes of one chunk.
     Span(usize),
     Whole,
@@ -159,11 +161,15 @@ enum Role {
 pub struct Work {
     ino: InodeId,
     pub change: Change,
+    /// Bytes that nobody published may lie behind the end: no write leaves a gap there.
+    careful: bool,
     partitions: u16,
+    size_before: u64,
     attr: Attr,
     source: Attr,
     role: Role,
     todo: VecDeque<(Role, Ask)>,
+    refused: bool,
     /// Bytes that are there, from the beginning of what is written on.
     pub landed: usize,
     pub read: Vec<u8>,
@@ -178,15 +184,18 @@ pub enum Progress {
 }
 
 impl Work {
-    pub fn begin(ino: InodeId, change: Change, partitions: u16) -> (Work, Ask) {
+    pub fn begin(ino: InodeId, change: Change, careful: bool, partitions: u16) -> (Work, Ask) {
         let work = Work {
             ino,
             change,
+            careful,
             partitions,
+            size_before: 0,
             attr: Attr::default(),
             source: Attr::default(),
             role: Role::Attributes,
             todo: VecDeque::new(),
+            refused: false,
             landed: 0,
             read: Vec::new(),
         };
@@ -195,7 +204,18 @@ impl Work {
 
     /// The size that the file had.
     pub fn size_before(&self) -> u64 {
-        self.attr.size_bytes
+        self.size_before
+    }
+
+    /// The size that it got before it was written.
+    pub fn grown(&self) -> Option<usize> {
+        let grown = matches!(self.start(), Some(start) if self.careful && start > self.size_before);
+        grown.then_some(self.attr.size_bytes as usize)
+    }
+
+    /// Whether something that was sent may lie behind the end.
+    pub fn is_ragged(&self) -> bool {
+        self.refused
     }
 
     /// Takes an outcome; `limited`: there is a quota.
@@ -203,6 +223,7 @@ impl Work {
         match (self.role, &outcome.reply) {
             (Role::Attributes, OpReply::Attr(attr)) => {
                 self.attr = attr.clone();
+                self.size_before = attr.size_bytes;
                 match self.change.source() {
                     Some(source) => {
                         self.role = Role::SourceAttributes;
@@ -214,6 +235,10 @@ impl Work {
             (Role::SourceAttributes, OpReply::Attr(attr)) => {
                 self.source = attr.clone();
                 self.plan();
+            }
+            (Role::Grown, OpReply::Attr(attr)) => {
+                self.attr = attr.clone();
+                self.plan_spans();
             }
             (Role::Span(len), OpReply::Written { .. }) => self.landed += len,
             (Role::Span(len), OpReply::Read { .. }) => {
@@ -230,6 +255,7 @@ impl Work {
                 if limited && self.change.may_be_refused() =>
             {
                 // What is there so far counts.
+                self.refused = true;
                 self.todo.retain(|(role, _)| matches!(role, Role::Size));
             }
             (role, other) => {
@@ -281,24 +307,32 @@ impl Work {
                 };
                 Ask::with(op, bytes.clone())
             }
-            Change::Resize(size) => {
-                let set = SetAttr {
-                    size_bytes: Some(*size),
-                    by_handle: true,
-                    ..SetAttr::default()
-                };
-                let (at, follow) = (at(ino, ""), false);
-                Ask::of(Op::SetAttr { at, follow, set })
-            }
+            Change::Resize(size) => self.resize(*size),
             Change::Punch(offset, len) => self.allocate(PUNCH_HOLE, *offset, *len),
             Change::Zero(offset, len) => self.allocate(ZERO_RANGE, *offset, *len),
             Change::Reserve(offset, len, grows) => {
                 let mode = if *grows { 0 } else { KEEP_SIZE };
                 self.allocate(mode, *offset, *len)
             }
+            Change::Write(start, _) | Change::Copy(_, _, start, _)
+                if self.careful && *start > self.attr.size_bytes =>
+            {
+                let ask = self.resize(*start);
+                return self.todo.push_back((Role::Grown, ask));
+            }
             Change::Write(..) | Change::Copy(..) | Change::Read(..) => return self.plan_spans(),
         };
         self.todo.push_back((Role::Whole, whole));
+    }
+
+    fn resize(&self, size: u64) -> Ask {
+        let set = SetAttr {
+            size_bytes: Some(size),
+            by_handle: true,
+            ..SetAttr::default()
+        };
+        let (at, follow) = (at(self.ino, ""), false);
+        Ask::of(Op::SetAttr { at, follow, set })
     }
 
     fn allocate(&self, mode: u32, offset: u64, len: u64) -> Ask {
