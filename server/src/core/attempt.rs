@@ -126,6 +126,7 @@ impl<W: World> Core<W> {
             now: self.now,
             cluster: &self.cluster,
             opens: &self.opens,
+            access: &self.access,
             file_locks: &self.file_locks,
             versions: &self.versions,
             caller: &task.caller,

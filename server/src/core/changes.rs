@@ -4,6 +4,7 @@ use super::flock::Held;
 use super::task::Job;
 use crate::meta::db::{Db, Key};
 use crate::store::{ChunkChange, ChunkRecord};
+use sealfs_protocol::attr::Time;
 use sealfs_protocol::usage::Charge;
 use sealfs_protocol::{InodeId, OpenId, PartitionId, RenameVersion, SessionId, VolumeId};
 
@@ -54,6 +55,8 @@ pub enum MemoryChange {
     /// This description may have had locks that are lost.
     Sealed(InodeId, SessionId, OpenId),
     Version(VolumeId, RenameVersion, Vec<InodeId>),
+    /// The access time has moved, or (`None`) was set by hand.
+    Accessed(InodeId, Option<Time>),
     /// A directory is large and not split.
     Grown(InodeId),
 }

@@ -262,6 +262,7 @@ impl<W: World> Core<W> {
                 self.file_locks.set(ino, held);
                 self.ready.extend(self.file_locks.waiters(ino));
             }
+            MemoryChange::Accessed(ino, time) => self.keep_access_time(ino, time),
             // Its owner alone knows the names that it has.
             MemoryChange::Grown(ino) if self.cluster.is_mine(ino.partition()) => {
                 self.split_soon(ino);

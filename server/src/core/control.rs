@@ -15,11 +15,17 @@ impl<W: World> Core<W> {
         };
         let op = &request.ops.get(task.index)?.op;
         let reply = match op {
-            Op::Fsync { written_in, .. } => {
-                let written_in = *written_in;
+            Op::Fsync {
+                ino, written_in, ..
+            } => {
+                let (ino, written_in) = (*ino, *written_in);
+                self.write_access_time(ino);
                 return Some(self.sync(task, written_in));
             }
-            Op::SyncFs => return Some(self.sync(task, Incarnation(0))),
+            Op::SyncFs => {
+                self.write_access_times();
+                return Some(self.sync(task, Incarnation(0)));
+            }
             Op::Credential { index, credentials } => {
                 let connection = self.sessions.connection_mut(task.caller.conn);
                 let set = connection.is_some_and(|c| c.set_credential(*index, credentials.clone()));

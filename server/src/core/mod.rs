@@ -7,6 +7,7 @@
 //! Changes over several shards go through `txn`. Nothing in here reads a clock, blocks or starts a
 //! thread, so the simulator runs the very code that the server runs.
 
+mod access;
 pub(crate) mod attempt;
 mod changes;
 mod cluster;
@@ -38,6 +39,7 @@ mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use access::AccessTimes;
 pub use changes::MemoryChange;
 pub use cluster::Cluster;
 pub use event::{Action, ConnId, Event, Fault, Halt, Now, OpResult, World};
@@ -91,6 +93,7 @@ pub struct Core<W: World> {
     pub(crate) meta: Meta<W::Kv, W::Device>,
     pub(crate) cluster: Cluster,
     pub(crate) opens: Opens,
+    pub(super) access: AccessTimes,
     pub(crate) file_locks: FileLocks,
     pub(crate) versions: Versions,
     pub(crate) locks: KeyLocks,
@@ -166,6 +169,7 @@ impl<W: World> Core<W> {
             meta,
             cluster: Cluster::new(cluster, shard),
             opens: Opens::default(),
+            access: AccessTimes::default(),
             file_locks: FileLocks::default(),
             versions: Versions::default(),
             locks: KeyLocks::default(),

@@ -57,6 +57,7 @@ impl<W: World> Core<W> {
         for waiting in std::mem::take(&mut self.hellos) {
             self.on_hello(waiting.conn, waiting.tag, waiting.hello, waiting.until_ns);
         }
+        self.write_due_access_times();
         self.wipe_step();
     }
 

@@ -8,6 +8,7 @@
 
 use std::ops::{ControlFlow, Range};
 
+use super::access::AccessTimes;
 use super::changes::{Bump, Changes, MemoryChange, Value, Write};
 use super::cluster::Cluster;
 use super::event::{Halt, Now, OpResult, World};
@@ -32,6 +33,7 @@ pub struct View<'a, W: World> {
     pub now: Now,
     pub cluster: &'a Cluster,
     pub opens: &'a Opens,
+    pub(super) access: &'a AccessTimes,
     pub file_locks: &'a FileLocks,
     pub versions: &'a Versions,
     pub caller: &'a Caller,
@@ -163,11 +165,27 @@ impl<W: World> View<'_, W> {
     }
 
     pub fn inode(&mut self, ino: InodeId) -> OpResult<Option<InodeRecord>> {
-        let record: Option<InodeRecord> = self.read(Db::Ino, &key::ino(ino.partition(), ino))?;
-        if let Some(record) = &record {
+        let key = key::ino(ino.partition(), ino);
+        let mut record: Option<InodeRecord> = self.read(Db::Ino, &key)?;
+        if let Some(record) = &mut record {
             self.remember_charge(ino, record.charge());
+            // What this operation itself has set stands.
+            if !self.has_written(Db::Ino, &key) {
+                record.atime = self.access.of(ino).unwrap_or(record.atime);
+            }
         }
         Ok(record)
+    }
+
+    fn has_written(&self, db: Db, key: &Key) -> bool {
+        let mut writes = self.changes.writes.iter();
+        writes.any(|w| w.db == db && w.key == *key)
+    }
+
+    /// A read moves the access time of an inode; the log hears of it later.
+    pub fn access(&mut self, ino: InodeId) {
+        let now = self.time();
+        self.remember(MemoryChange::Accessed(ino, Some(now)));
     }
 
     /// The first that is known of an inode is how it was before this operation.

@@ -164,6 +164,8 @@ impl<W: World> Shard<W> {
                 waiting.found_nothing(now.mono_ns);
             }
         }
+        self.core.write_access_times();
+        self.end_batch(now);
         self.jobs.finish();
         Ok(())
     }

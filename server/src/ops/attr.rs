@@ -2,7 +2,7 @@
 
 use super::permission::{self, R, S_ISGID, W, X};
 use super::{chunks, lookup, open, split, truncate};
-use crate::core::{OpResult, View, World};
+use crate::core::{MemoryChange, OpResult, View, World};
 use crate::records::InodeRecord;
 use sealfs_protocol::attr::{S_IFMT, SetAttr, SetTime, Time};
 use sealfs_protocol::limits::{CHUNK_SIZE_LOG2, FILE_SIZE_MAX_BYTES};
@@ -57,6 +57,9 @@ pub fn set<V: World>(v: &mut View<V>, at: &At, follow: bool, set: &SetAttr) -> O
     }
     if set.atime.is_some() || set.mtime.is_some() {
         change_times(v, record, set)?;
+    }
+    if set.atime.is_some() {
+        v.remember(MemoryChange::Accessed(found.ino, None));
     }
     if set.size_bytes.is_none() {
         record.ctime = v.time();

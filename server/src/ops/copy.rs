@@ -98,14 +98,13 @@ fn append_stored<V: World>(
         let at = (partition, ino, source.chunk);
         return v.read_chunk(at, &chunk, offset, len as usize);
     }
-    let mut record = data::regular(v, ino)?;
+    let record = data::regular(v, ino)?;
     if record.volume != volume {
         return Err(Errno::ESTALE.into());
     }
     data::check_generation(ino, &record, source.generation)?;
     if source.atime && data::is_atime_due(&record, v) {
-        record.atime = v.time();
-        v.put_inode(ino, &record);
+        v.access(ino);
     }
     let is_hole = if let Body::Inline(bytes) = &record.body {
         bytes.len() <= offset as usize

@@ -162,14 +162,13 @@ pub fn symlink<W: World>(v: &mut View<W>, at: &At, target: &[u8]) -> OpResult<Op
 }
 
 pub fn read_link<W: World>(v: &mut View<W>, at: &At) -> OpResult<OpReply> {
-    let mut found = lookup::walk(v, at, false)?;
+    let found = lookup::walk(v, at, false)?;
     let Body::Symlink(target) = &found.record.body else {
         return Err(Errno::EINVAL.into());
     };
     let target = target.clone();
     if data::is_atime_due(&found.record, v) {
-        found.record.atime = v.time();
-        v.put_inode(found.ino, &found.record);
+        v.access(found.ino);
     }
     Ok(OpReply::Bytes(target))
 }

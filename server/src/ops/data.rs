@@ -75,12 +75,11 @@ pub fn read<V: World>(v: &mut View<V>, want: Bytes, atime: bool) -> OpResult<OpR
     if want.chunk > 0 {
         return read_slot(v, want);
     }
-    let mut record = regular(v, want.ino)?;
+    let record = regular(v, want.ino)?;
     check_generation(want.ino, &record, want.generation)?;
     let len = read_first(v, want.ino, &record, want.offset, want.len)?;
     if atime && is_atime_due(&record, v) {
-        record.atime = v.time();
-        v.put_inode(want.ino, &record);
+        v.access(want.ino);
     }
     Ok(OpReply::Read { len_bytes: len })
 }

@@ -68,7 +68,7 @@ struct Listed {
 
 /// A page of what lies with the directory's inode: all, or what was there before it was split.
 fn first<V: World>(v: &mut View<V>, dir: InodeId, position: u64, limit: usize) -> OpResult<Listed> {
-    let mut record = v.inode(dir)?.ok_or(Errno::ESTALE)?;
+    let record = v.inode(dir)?.ok_or(Errno::ESTALE)?;
     let directory = record.directory().ok_or(Errno::ENOTDIR)?;
     if record.nlink == 0 {
         return Err(Errno::ENOENT.into());
@@ -85,8 +85,7 @@ fn first<V: World>(v: &mut View<V>, dir: InodeId, position: u64, limit: usize) -
         parts.clear();
     }
     if position <= DOT_POSITIONS && is_atime_due(&record, v) {
-        record.atime = v.time();
-        v.put_inode(dir, &record);
+        v.access(dir);
     }
     Ok(Listed {
         parent,
@@ -119,10 +118,9 @@ pub fn first_page<V: World>(
 
 /// The first page was read, some time after the open that brought it.
 pub fn accessed<V: World>(v: &mut View<V>, dir: InodeId) -> OpResult<OpReply> {
-    let mut record = v.inode(dir)?.ok_or(Errno::ESTALE)?;
+    let record = v.inode(dir)?.ok_or(Errno::ESTALE)?;
     if is_atime_due(&record, v) {
-        record.atime = v.time();
-        v.put_inode(dir, &record);
+        v.access(dir);
     }
     Ok(OpReply::Done)
 }

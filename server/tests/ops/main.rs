@@ -6,6 +6,7 @@ use sealfs_protocol::{Errno, InodeId, TruncateGeneration};
 use sealfs_testkit::client::at;
 use sealfs_testkit::{Client, Cluster, Outcome, Settings};
 
+mod access;
 mod data;
 mod names;
 mod trips;
