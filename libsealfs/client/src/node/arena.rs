@@ -10,8 +10,8 @@
 //! a trace that the keeper can follow; see [`super::slot`] for the life of a slot.
 
 use super::memory::{
-    ARENA_FILE, MAGIC, MANAGER_URL_MAX_BYTES, Mapping, STATE_ENDED, Table, VERSION, load_bytes,
-    store_bytes,
+    ARENA_FILE, HEADER_BYTES, MAGIC, MANAGER_URL_MAX_BYTES, Mapping, STATE_ENDED, Table, VERSION,
+    load_bytes, store_bytes,
 };
 use super::processes::ProcessIndex;
 use super::runtime::{NodeError, Runtime};
@@ -95,7 +95,7 @@ impl Arena {
         }
         let is_made = st.st_size > 0;
         if !is_made {
-            sys::allocate(file.raw(), 0, 4096)
+            sys::allocate(file.raw(), 0, HEADER_BYTES as u64)
                 .map_err(|e| NodeError::new(e, "no room for the arena in the runtime directory"))?;
         }
         let map = Mapping::map(file, st.st_ino)?;
@@ -303,7 +303,8 @@ impl Arena {
     fn find_manager(&self, url: &str) -> Option<ManagerIndex> {
         (0..super::memory::MANAGERS_MAX as u8)
             .map(ManagerIndex)
-            .find(|i| self.manager_url(*i).is_some_and(|u| u == url))
+            .map_while(|i| self.manager_url(i).map(|u| (i, u)))
+            .find_map(|(i, u)| (u == url).then_some(i))
     }
 
     /// The URL at `index`.

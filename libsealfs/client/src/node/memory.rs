@@ -26,17 +26,20 @@ use sealfs_protocol::Errno;
 
 pub const MAGIC: u64 = u64::from_le_bytes(*b"sealfsA1");
 /// Raised when a process of the version before could misread the file.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 pub const ARENA_FILE: &[u8] = b"arena";
 
 pub const PROCESSES_MAX: u32 = 1 << 16;
 pub const MAPPED_MAX: u32 = 1 << 14;
 pub const SLOTS_MAX: u32 = 1 << 18;
-/// Clusters that one user's processes on one node may use at a time.
-pub const MANAGERS_MAX: usize = 16;
+/// Clusters that one user's processes on one node may use during a node session: whoever tries things
+/// out starts and removes many. Their index is a byte elsewhere.
+pub const MANAGERS_MAX: usize = 240;
 /// Longest URL of a manager, in bytes.
 pub const MANAGER_URL_MAX_BYTES: usize = 120;
 
+/// What of the file has memory from the beginning.
+pub const HEADER_BYTES: usize = 32 << 10;
 const PROCESSES_AT: usize = 64 << 10;
 const MAPPED_AT: usize = 8 << 20;
 const SLOTS_AT: usize = 16 << 20;
@@ -95,7 +98,7 @@ pub struct Header {
     pub managers: [ManagerMemory; MANAGERS_MAX],
 }
 
-/// URL of a manager; entries are added under the file's lock and never change. `len` 0: free.
+/// URL of a manager; entries are added in order, under the file's lock, and never change. `len` 0: free.
 #[repr(C)]
 pub struct ManagerMemory {
     pub len: AtomicU64,
@@ -182,7 +185,8 @@ pub struct SlotMemory {
     pub name: [AtomicU64; 32],
 }
 
-const _: () = assert!(size_of::<Header>() <= 4096 && size_of::<ProcessMemory>() == 64);
+const _: () = assert!(size_of::<Header>() <= HEADER_BYTES && HEADER_BYTES <= PROCESSES_AT);
+const _: () = assert!(size_of::<ProcessMemory>() == 64 && MANAGERS_MAX <= 256);
 const _: () = assert!(size_of::<MappedMemory>() == 64 && size_of::<SlotMemory>() == 512);
 const _: () = assert!(PROCESSES_AT + PROCESSES_MAX as usize * 64 <= MAPPED_AT);
 const _: () = assert!(MAPPED_AT + MAPPED_MAX as usize * 64 <= SLOTS_AT);
