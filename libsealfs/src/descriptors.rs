@@ -70,7 +70,7 @@ pub fn in_use() -> impl Iterator<Item = u32> {
 }
 
 /// Moves a new socket out of the program's sight and notes it.
-fn place_fd(fd: i32) -> i32 {
+pub fn place_fd(fd: i32) -> i32 {
     let soft = kernel::limit(RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     let from = HIGH.min(soft.saturating_sub(ROOM));
     let placed = kernel::duplicate_above(fd as u32, from as u32);

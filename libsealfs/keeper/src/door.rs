@@ -13,6 +13,7 @@ use sealfs_client::node::wire::{
     DESCRIPTORS_MAX, KeeperReply, KeeperRequest, PACKET_MAX_BYTES, SOCKET_FILE,
 };
 use sealfs_protocol::{Errno, codec};
+use std::time::Duration;
 
 /// Connections that wait to be accepted; a process finds EAGAIN beyond and relies on the table.
 const BACKLOG: i32 = 256;
@@ -126,15 +127,15 @@ impl Visitor {
     }
 }
 
-/// Waits until one of the descriptors can be read; which ones. At most `wait_ms`.
-pub fn wait_readable(fds: &[BorrowedFd<'_>], wait_ms: u64) -> Vec<bool> {
+/// Waits until one of the descriptors can be read; which ones. At most `pause`.
+pub fn wait_readable(fds: &[BorrowedFd<'_>], pause: Duration) -> Vec<bool> {
     let mut polled: Vec<PollFd<'_>> = fds
         .iter()
         .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
         .collect();
     let time = rustix::time::Timespec {
-        tv_sec: (wait_ms / 1000) as i64,
-        tv_nsec: (wait_ms % 1000) as i64 * 1_000_000,
+        tv_sec: pause.as_secs() as i64,
+        tv_nsec: i64::from(pause.subsec_nanos()),
     };
     match rustix::event::poll(&mut polled, Some(&time)) {
         Ok(_) => polled.iter().map(|p| !p.revents().is_empty()).collect(),

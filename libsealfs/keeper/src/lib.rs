@@ -14,6 +14,7 @@
 pub mod changes;
 pub mod cluster;
 pub mod courier;
+pub mod departures;
 pub mod door;
 pub mod images;
 pub mod links;

@@ -89,7 +89,7 @@ impl Desk {
             }
             // Asked without waiting for an answer.
             KeeperRequest::Unmapped { .. } => self.mappings.tend(),
-            KeeperRequest::Registered { .. } => {}
+            KeeperRequest::Registered { .. } | KeeperRequest::Leaving { .. } => {}
         }
     }
 }

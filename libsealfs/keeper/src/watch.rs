@@ -2,11 +2,12 @@
 //! for signals, and never waits for a server.
 //!
 //! A process that ended leaves its entry in the arena's table; the watcher takes over what it left
-//! ([`sealfs_client::node::reclaim`]) and hands it to the courier. Descriptions that were shared and
-//! lost their last descriptor without a word (exec, kill) are looked for now and then, more often
-//! when something happened.
+//! ([`sealfs_client::node::reclaim`]) and hands it to the courier. Descriptions that lost their last
+//! descriptor by an exec are looked at when it is over ([`crate::departures`]); any that were shared
+//! and lost it without a word are looked for now and then, more often when something happened.
 
 use crate::courier::Errand;
+use crate::departures::Departures;
 use crate::door::{self, Door, Heard, Visitor};
 use crate::requests::Desk;
 use crate::run::Node;
@@ -53,6 +54,7 @@ pub struct Watcher<'a> {
     desk: &'a Desk,
     watched: HashMap<ProcessIndex, Watched>,
     visitors: Vec<(Visitor, Instant)>,
+    departures: Departures,
     next_sweep: Instant,
     idle_since: Option<Instant>,
     /// When a signal told it to end.
@@ -67,6 +69,7 @@ impl<'a> Watcher<'a> {
             desk,
             watched: HashMap::new(),
             visitors: Vec::new(),
+            departures: Departures::default(),
             next_sweep: Instant::now(),
             idle_since: None,
             told: None,
@@ -137,6 +140,7 @@ impl<'a> Watcher<'a> {
         let hears = self.desk.has_room();
         let heard = if hears { self.visitors.len() } else { 0 };
         let over: Vec<ProcessIndex>;
+        let left: Vec<bool>;
         let ready = {
             // A signal that was heard stays readable; the door is a stand-in then.
             let signals = if self.told.is_some() {
@@ -152,11 +156,16 @@ impl<'a> Watcher<'a> {
                 .filter_map(|w| Some((w.registered.index, w.pidfd.as_ref()?)))
                 .collect();
             fds.extend(with_fd.iter().map(|(_, fd)| fd.as_fd()));
-            let ready = door::wait_readable(&fds, LOOK_EVERY.min(idle).as_millis() as u64);
-            let ended = with_fd.iter().zip(&ready[2 + heard..]).filter(|(_, r)| **r);
+            fds.extend(self.departures.fds());
+            let pause = self.departures.pause().unwrap_or(LOOK_EVERY);
+            let ready = door::wait_readable(&fds, pause.min(LOOK_EVERY).min(idle));
+            let processes = 2 + heard..2 + heard + with_fd.len();
+            left = ready[processes.end..].to_vec();
+            let ended = with_fd.iter().zip(&ready[processes]).filter(|(_, r)| **r);
             over = ended.map(|((index, _), _)| *index).collect();
             ready
         };
+        self.departures.hear(&left);
         for index in over {
             self.ended(index);
         }
@@ -190,6 +199,10 @@ impl<'a> Watcher<'a> {
                 self.visitors.swap_remove(at);
                 // Anew: the loop looks through the table next. After exec: descriptors are gone.
                 self.next_sweep = Instant::now();
+            }
+            Heard::Request(KeeperRequest::Leaving { slots }) => {
+                let (visitor, _) = self.visitors.swap_remove(at);
+                self.departures.add(visitor, &slots);
             }
             Heard::Request(request) => {
                 let (visitor, _) = self.visitors.swap_remove(at);
@@ -253,6 +266,9 @@ impl<'a> Watcher<'a> {
 
     /// Takes over shared descriptions that nobody holds any more.
     fn sweep(&mut self) {
+        for remains in self.departures.look(self.node) {
+            self.send(Errand::Close(remains));
+        }
         let started = Instant::now();
         if started < self.next_sweep {
             return;

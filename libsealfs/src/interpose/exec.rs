@@ -15,12 +15,14 @@ use super::at::{self, PathArg};
 use super::program::{Program, full_path};
 use super::{Ctx, fd, is_missing, process as processes, user};
 use crate::exec::{self, Format, Shebang};
+use crate::fds::{self, Fd};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::call::Call;
 use crate::process::{self, ClientRef};
 use crate::route::{self, Answer, Outcome, Place, Target};
-use crate::vfork;
+use crate::{credentials, descriptors, fdtable, vfork};
 use sealfs_client::Failure;
+use sealfs_client::node::keeper_link;
 use sealfs_protocol::Errno;
 
 /// Scripts that interpret scripts, at most (Linux: `BINPRM`'s depth of recursion).
@@ -63,7 +65,7 @@ pub fn execveat(ctx: &mut Ctx<'_>) -> Answer {
 
 fn execute(ctx: &mut Ctx<'_>, arg: PathArg, lists: usize) -> Answer {
     let target = at::locate(ctx, arg)?;
-    before()?;
+    let _leaving = before()?;
     let text = user::path(ctx.arg(arg.index))?;
     let arguments = strings(ctx.arg(lists))?;
     let environment = strings(ctx.arg(lists + 1))?;
@@ -105,14 +107,47 @@ fn execute(ctx: &mut Ctx<'_>, arg: PathArg, lists: usize) -> Answer {
     }
 }
 
-/// What others may have to know before this image is gone.
-fn before() -> Result<(), Errno> {
+/// What others may have to know before this image is gone. What is returned is held until the kernel
+/// has closed it, or execve(2) has failed. A child that shares our memory says nothing: the thread that
+/// waits for it holds the same descriptors.
+fn before() -> Result<Option<Leaving>, Errno> {
     if vfork::is_child() {
-        return Ok(());
+        return Ok(None);
     }
     processes::share_all()?;
     fd::flush_closes();
-    Ok(())
+    Ok(Leaving::tell())
+}
+
+/// The word to the keeper that descriptors of ours are about to go: a descriptor that goes with them.
+struct Leaving(u32);
+
+impl Leaving {
+    /// Of descriptions that were only read from, nobody waits for the end.
+    fn tell() -> Option<Leaving> {
+        let lost = |number| match fds::lookup(number) {
+            Ok(Fd::Ours(open)) if open.can_write() || open.slot.locked().is_some() => {
+                let flags = kernel::fcntl(open.fd, libc::F_GETFD, 0).ok()?;
+                (flags & libc::FD_CLOEXEC as usize != 0).then(|| open.slot.id())
+            }
+            _ => None,
+        };
+        let slots: Vec<_> = fdtable::ours().filter_map(lost).collect();
+        if slots.is_empty() {
+            return None;
+        }
+        let runtime = process::known_runtime()?;
+        let _owner = credentials::as_owner(runtime);
+        let socket = keeper_link::leaving(runtime, &slots).ok()?;
+        Some(Leaving(descriptors::place_fd(socket) as u32))
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        fdtable::remove_internal(self.0);
+        kernel::close(self.0);
+    }
 }
 
 /// The path that a script is told as its name.

@@ -14,11 +14,12 @@ use super::arena::Arena;
 use super::mapped::{FileKey, MappedId};
 use super::processes::{Process, Registration};
 use super::runtime::{NodeError, Runtime};
+use super::slot::SlotId;
 use super::spawn;
 use super::sys::{self, Fd, Result};
 use super::wire::{
-    DESCRIPTORS_MAX, FileName, ImageVersion, KeeperReply, KeeperRequest, PACKET_MAX_BYTES,
-    SOCKET_FILE,
+    DESCRIPTORS_MAX, FileName, ImageVersion, KeeperReply, KeeperRequest, LEAVING_MAX,
+    PACKET_MAX_BYTES, SOCKET_FILE,
 };
 use core::sync::atomic::Ordering;
 use rustix::event::{PollFd, PollFlags};
@@ -327,6 +328,15 @@ pub fn image(
     };
     let (_, mut descriptors) = call(runtime, &request, wait_ms)?;
     descriptors.pop().map(Fd::into_raw).ok_or(Errno::EIO)
+}
+
+/// This process is about to execute a program, which closes descriptors of `slots`: once the kernel has
+/// closed the returned descriptor along with them, the keeper looks who is left. Not waited for; what
+/// cannot be said the keeper finds out by itself. The caller owns the descriptor.
+pub fn leaving(runtime: &Runtime, slots: &[SlotId]) -> Result<i32> {
+    let some = slots.iter().take(LEAVING_MAX);
+    let slots = some.map(|id| (id.index, id.generation)).collect();
+    send(runtime, &KeeperRequest::Leaving { slots }).map(Fd::into_raw)
 }
 
 /// Programs of this node may have ended that keep their files from being written.

@@ -26,8 +26,9 @@
 //! - *Another thread looks at the descriptor* (fstat) while it is closed: the kernel holds the
 //!   description for that moment, and the test may fail though nobody is left. It is tried a few
 //!   times; what slips through is found by the keeper.
-//! - *exec and kill* close descriptors without a word: the keeper tests shared slots when a process
-//!   registered again or ended, and takes unshared ones of an ended process at once.
+//! - *exec and kill* close descriptors without a word: the keeper tests those that an exec was said to
+//!   close, all shared slots when a process registered again or ended, and takes unshared ones of an
+//!   ended process at once.
 
 use super::arena::Arena;
 use super::processes::ProcessIndex;

@@ -106,14 +106,17 @@ impl Arena {
     /// Takes over shared descriptions whose last descriptor went away without a word.
     pub fn take_unheld(&self, runtime: &Runtime) -> Vec<Remains> {
         (0..self.map.used(Table::Slots))
-            .filter_map(|index| {
-                let (id, word) = self.slot_word(index)?;
-                let is_candidate = word.state() == State::Live && word.is_shared();
-                (is_candidate && self.take_if_unheld(runtime, id, word))
-                    .then(|| self.remains(id))
-                    .flatten()
-            })
+            .filter_map(|index| self.take_if_left(runtime, self.slot_word(index)?.0))
             .collect()
+    }
+
+    /// Takes over this description if it was shared and its last descriptor went away without a word.
+    pub fn take_if_left(&self, runtime: &Runtime, id: SlotId) -> Option<Remains> {
+        let (now, word) = self.slot_word(id.index)?;
+        let is_candidate = now == id && word.state() == State::Live && word.is_shared();
+        (is_candidate && self.take_if_unheld(runtime, id, word))
+            .then(|| self.remains(id))
+            .flatten()
     }
 
     /// What a keeper before took over and did not finish.

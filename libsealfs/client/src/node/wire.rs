@@ -13,6 +13,8 @@ pub const SOCKET_FILE: &[u8] = b"keeper.sock";
 pub const PACKET_MAX_BYTES: usize = 4096;
 /// Most descriptors in an answer.
 pub const DESCRIPTORS_MAX: usize = 2;
+/// Most descriptions in `Leaving`.
+pub const LEAVING_MAX: usize = 256;
 
 /// A file of some cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Archive, Serialize, Deserialize)]
@@ -55,6 +57,10 @@ pub enum KeeperRequest {
         version: ImageVersion,
         name: Vec<u8>,
     },
+    /// The caller is about to execute a program: these descriptions, as (slot, generation), lose a
+    /// descriptor by it. The kernel closes the connection along with them; what nobody holds then is
+    /// taken over. No answer.
+    Leaving { slots: Vec<(u32, u32)> },
     /// Programs may have ended: their files can be written from now on. → `Done`
     Ended,
 }
