@@ -1,6 +1,6 @@
 //! What an operation wants to change: collected by a view, put into one log entry by `commit`.
 
-use super::flock::Held;
+use super::lock_ranges::Held;
 use super::task::Job;
 use crate::meta::db::{Db, Key};
 use crate::store::{ChunkChange, ChunkRecord};

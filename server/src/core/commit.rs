@@ -1,27 +1,20 @@
 //! From what an operation wants to change to one log entry, and what follows from it in memory.
+//!
+//! `run` comes here with every operation that has come to its end; one that touches other shards goes
+//! on to `txn`. What must stay true: all changes of an operation on this shard, and the reply that is
+//! kept for it (`replies`), are one entry, and memory changes only once it is in the log.
 
 use super::attempt::Attempt;
 use super::changes::{Bump, Changes, MemoryChange, Value, Write};
 use super::event::{Action, Halt};
-use super::slots::Verdict;
 use super::task::{Answer, Task, Waiting, Work};
 use super::{Core, FlushWait, Job, World};
 use crate::meta::LogIndex;
 use crate::meta::db::{Db, Key, key};
-use crate::ops;
-use crate::records::{InodeRecord, OrphanRecord, Record, SlotRecord, VERSION_PART, VersionRecord};
+use crate::records::{InodeRecord, OrphanRecord, Record, VERSION_PART, VersionRecord};
 use sealfs_protocol::manager::Durability;
-use sealfs_protocol::message::OpReply;
 use sealfs_protocol::peer::Effect;
-use sealfs_protocol::{ClientId, InodeId, PartitionId, RenameVersion, TxnId, VolumeId};
-
-/// The record of a request slot that goes with an effect.
-pub(crate) struct SlotWrite {
-    client: ClientId,
-    partition: PartitionId,
-    slot: u16,
-    record: SlotRecord,
-}
+use sealfs_protocol::{InodeId, RenameVersion, TxnId, VolumeId};
 
 impl<W: World> Core<W> {
     /// An operation has come to its end: its changes take place here at once, or over several
@@ -289,64 +282,6 @@ impl<W: World> Core<W> {
         changes.memory.push(change);
     }
 
-    /// The slot record of an operation with an effect.
-    fn slot_write(&self, task: &Task, answer: &Answer, changes: &Changes) -> Option<SlotWrite> {
-        let Answer::Op(reply) = answer else {
-            return None;
-        };
-        if changes.writes.is_empty() {
-            return None;
-        }
-        self.slot_of(task, reply)
-    }
-
-    fn slot_of(&self, task: &Task, reply: &OpReply) -> Option<SlotWrite> {
-        let Work::Request(request) = &task.work else {
-            return None;
-        };
-        let entry = request.ops.get(task.index)?;
-        let caller = &task.caller;
-        if caller.client.0 == 0 || !ops::is_mutation(&entry.op) {
-            return None;
-        }
-        if self.refusal(caller).is_some() {
-            // The client has ended meanwhile, and nobody would remove the record any more.
-            return None;
-        }
-        let record = self.slots.with_reply(
-            caller.client,
-            entry.partition,
-            caller.slot,
-            caller.sequence,
-            task.index as u16,
-            without_payload(reply),
-        );
-        Some(SlotWrite {
-            client: caller.client,
-            partition: entry.partition,
-            slot: caller.slot,
-            record,
-        })
-    }
-
-    /// Every answer of an operation that may change something is remembered, if only here: a copy
-    /// of its request that arrives later must not do what the first one did not, or do it again.
-    /// But for a refusal, after which the client may send the same request again.
-    pub(crate) fn remember(&mut self, task: &Task, reply: &OpReply) {
-        if matches!(reply, OpReply::Refused(_)) {
-            return;
-        }
-        let Some(slot) = self.slot_of(task, reply) else {
-            return;
-        };
-        let index = task.index as u16;
-        let place = (slot.client, slot.partition, slot.slot);
-        let sequence = task.caller.sequence;
-        if self.slots.check(place.0, place.1, place.2, sequence, index) == Verdict::Execute {
-            self.slots.set(place.0, place.1, place.2, slot.record);
-        }
-    }
-
     pub(crate) fn release_keys(&mut self, txn: TxnId) {
         let woken = self.locks.release(txn);
         self.ready.extend(woken);
@@ -409,19 +344,6 @@ pub(crate) enum Next {
     Again,
     Rest,
     Job(Job),
-}
-
-/// Replies are stored without the bytes that went with them: who asks again reads again.
-fn without_payload(reply: &OpReply) -> OpReply {
-    match reply {
-        OpReply::Opened { attr, created, .. } => OpReply::Opened {
-            attr: attr.clone(),
-            created: *created,
-            read_bytes: 0,
-            page: None,
-        },
-        other => other.clone(),
-    }
 }
 
 /// The inode in a key of the form (partition, be64 ino).

@@ -2,9 +2,9 @@
 //!
 //! A circle on one shard is seen when the wait that closes it begins (`flock`). For all others a
 //! shard whose waits have lasted for a while asks the others whom those wait for who are in the way,
-//! again and again until no new process is named, and looks for circles in what it has gathered. One
-//! search serves all waits that have begun since the last; a lock that is granted at once, or soon,
-//! costs nothing.
+//! again and again until no new process is named, and looks for circles in what it has gathered
+//! (`circles`). One search serves all waits that have begun since the last; a lock that is granted at
+//! once, or soon, costs nothing.
 //!
 //! What must stay true:
 //! - No circle is missed: a circle stays, so that the search for the wait that began last sees all
@@ -17,8 +17,9 @@
 //! - A restart of a shard changes nothing in who waits for whom: those whose waits it has forgotten
 //!   ask again, and then all of a circle count, by the time at which they began first.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use super::circles::{Graph, both, closed_circle, last_of};
 use super::flock::Waiter;
 use super::peers::{Outstanding, Purpose};
 use super::task::{TaskId, Waiting};
@@ -40,8 +41,6 @@ const COVERED_MAX: usize = 1_024;
 const ASKED_MAX: usize = 4_096;
 /// Processes named in one answer.
 const NAMED_MAX: usize = 16_384;
-
-type Graph = BTreeMap<LockWaitId, LockWait>;
 
 #[derive(Default)]
 pub(crate) struct Search {
@@ -325,133 +324,5 @@ impl<W: World> Core<W> {
             }
             _ => false,
         }
-    }
-}
-
-/// The wait that has closed a circle, and whether it may be settled.
-fn last_of(circle: &[LockWait]) -> Option<(LockWaitId, bool)> {
-    let resumed = circle.iter().any(|w| w.resumed);
-    let may_be = circle.iter().filter(|w| resumed || !w.settled);
-    Some((may_be.map(|w| w.id).max()?, resumed))
-}
-
-/// What stood both times.
-fn both(before: &Graph, now: &Graph) -> Graph {
-    let mut stood = now.clone();
-    stood.retain(|id, wait| match before.get(id) {
-        Some(earlier) => {
-            wait.blockers.retain(|b| earlier.blockers.contains(b));
-            true
-        }
-        None => false,
-    });
-    stood
-}
-
-/// A circle that one of the covered waits of shard `me` is part of.
-fn closed_circle(graph: &Graph, covered: &[(u64, u64)], me: ShardId) -> Option<Vec<LockWait>> {
-    let mut by_client: HashMap<ClientId, Vec<&LockWait>> = HashMap::new();
-    for wait in graph.values() {
-        by_client.entry(wait.client).or_default().push(wait);
-    }
-    let numbers: HashSet<u64> = covered.iter().map(|(number, _)| *number).collect();
-    let ours = |w: &&LockWait| w.id.shard == me && numbers.contains(&w.id.number);
-    let mut starts = graph.values().filter(ours);
-    starts.find_map(|start| circle_from(start, &by_client))
-}
-
-/// The shortest circle from a wait back to its own process.
-fn circle_from<'a>(
-    start: &'a LockWait,
-    by_client: &HashMap<ClientId, Vec<&'a LockWait>>,
-) -> Option<Vec<LockWait>> {
-    // By which wait a wait was reached.
-    let mut reached: HashMap<LockWaitId, &LockWait> = HashMap::new();
-    let mut todo = VecDeque::from([start]);
-    while let Some(wait) = todo.pop_front() {
-        if wait.blockers.contains(&start.client) {
-            let mut circle = vec![wait.clone()];
-            let mut at = wait;
-            while let Some(before) = reached.get(&at.id) {
-                circle.push((*before).clone());
-                at = before;
-            }
-            return Some(circle);
-        }
-        for next in wait
-            .blockers
-            .iter()
-            .filter_map(|b| by_client.get(b))
-            .flatten()
-        {
-            if next.id != start.id && !reached.contains_key(&next.id) {
-                reached.insert(next.id, wait);
-                todo.push_back(next);
-            }
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wait(number: u64, shard: u32, client: u128, blockers: &[u128]) -> LockWait {
-        LockWait {
-            id: LockWaitId {
-                begun_ns: number as i64,
-                shard: ShardId(shard),
-                number,
-            },
-            client: ClientId(client),
-            blockers: blockers.iter().map(|b| ClientId(*b)).collect(),
-            settled: false,
-            resumed: false,
-        }
-    }
-
-    fn graph(waits: &[LockWait]) -> Graph {
-        waits.iter().map(|w| (w.id, w.clone())).collect()
-    }
-
-    fn clients(circle: Option<Vec<LockWait>>) -> Vec<u128> {
-        let mut found: Vec<u128> = circle.iter().flatten().map(|w| w.client.0).collect();
-        found.sort_unstable();
-        found
-    }
-
-    #[test]
-    fn a_circle_is_found_from_a_wait_in_it_and_not_from_one_that_leads_to_it() {
-        let all = graph(&[
-            wait(1, 1, 10, &[20, 99]),
-            wait(2, 2, 20, &[30]),
-            wait(3, 3, 30, &[10]),
-            wait(4, 1, 40, &[10]),
-        ]);
-        let found = closed_circle(&all, &[(1, 0)], ShardId(1));
-        assert_eq!(clients(found), [10, 20, 30]);
-        assert!(closed_circle(&all, &[(4, 0)], ShardId(1)).is_none());
-        assert!(closed_circle(&all, &[(2, 0)], ShardId(1)).is_none());
-    }
-
-    #[test]
-    fn the_last_of_a_circle_is_not_one_that_only_asked_again() {
-        let mut circle = [wait(1, 1, 10, &[20]), wait(2, 2, 20, &[10])];
-        circle[1].settled = true;
-        assert_eq!(last_of(&circle), Some((circle[0].id, false)));
-        circle[0].resumed = true;
-        assert_eq!(last_of(&circle), Some((circle[1].id, true)));
-    }
-
-    #[test]
-    fn what_stood_only_once_is_in_no_circle() {
-        let first = graph(&[wait(1, 1, 10, &[20]), wait(2, 2, 20, &[10])]);
-        let other_blocker = graph(&[wait(1, 1, 10, &[30]), wait(2, 2, 20, &[10])]);
-        let other_wait = graph(&[wait(1, 1, 10, &[20]), wait(3, 2, 20, &[10])]);
-        let find = |g: &Graph| clients(closed_circle(g, &[(1, 0)], ShardId(1)));
-        assert_eq!(find(&both(&first, &first)), [10, 20]);
-        assert_eq!(find(&both(&first, &other_blocker)), [0u128; 0]);
-        assert_eq!(find(&both(&first, &other_wait)), [0u128; 0]);
     }
 }

@@ -5,24 +5,19 @@
 
 use std::sync::Arc;
 
+use super::hello::HELLO_PATIENCE_NS;
 use super::task::{Answer, Caller, Task, Work};
-use super::{Action, ConnId, Core, Ended, WaitingHello, World};
+use super::{Action, ConnId, Core, Ended, World};
 use crate::ops;
 use sealfs_protocol::codec;
 use sealfs_protocol::header::{FLAG_ONE_WAY, Header, Kind};
 use sealfs_protocol::limits::{CALL_DEADLINE_MS, CREDITS, REQUEST_SLOTS};
-use sealfs_protocol::message::{
-    FrameError, Hello, HelloReply, OpReply, Refusal, Reply, Request, Who,
-};
+use sealfs_protocol::message::{FrameError, Hello, OpReply, Refusal, Reply, Request, Who};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::{ClientId, Errno, InodeId, RenameVersion, ShardId, VolumeId};
 
 /// Most operations in one request.
 const OPERATIONS_MAX: usize = 4096;
-const GONE: &str = "this client has ended";
-/// How long a Hello waits for the home of its session, or for the state that knows its volume, in ns.
-const HELLO_PATIENCE_NS: u64 = 2_000_000_000;
-
 impl<W: World> Core<W> {
     pub(super) fn on_frame(&mut self, conn: ConnId, header: &Header, body: &[u8], payload: &[u8]) {
         self.counters.requests += 1;
@@ -55,17 +50,19 @@ impl<W: World> Core<W> {
         self.close_with(conn, tag, errno, text, false);
     }
 
-    /// Closes the connection of a peer that may come again.
-    fn turn_away(&mut self, conn: ConnId, tag: u64, text: &str) {
-        self.close_with(conn, tag, Errno::EAGAIN, text, true);
-    }
-
     pub(super) fn disconnected(&mut self, conn: ConnId) {
         self.sessions.disconnected(conn);
         self.hellos.retain(|hello| hello.conn != conn);
     }
 
-    fn close_with(&mut self, conn: ConnId, tag: u64, errno: Errno, text: &str, again: bool) {
+    pub(super) fn close_with(
+        &mut self,
+        conn: ConnId,
+        tag: u64,
+        errno: Errno,
+        text: &str,
+        again: bool,
+    ) {
         let text = text.to_owned();
         let error = FrameError { errno, text, again };
         let body = encoded(&error);
@@ -81,7 +78,7 @@ impl<W: World> Core<W> {
         self.actions.push(Action::Close(conn));
     }
 
-    fn reply(
+    pub(super) fn reply(
         &mut self,
         conn: ConnId,
         tag: u64,
@@ -106,73 +103,6 @@ impl<W: World> Core<W> {
             body,
             payload,
         });
-    }
-
-    pub(super) fn on_hello(&mut self, conn: ConnId, tag: u64, hello: Hello, until_ns: u64) {
-        if hello.cluster != self.cluster.id {
-            let text = format!(
-                "this server belongs to cluster {}, not to {}",
-                self.cluster.id, hello.cluster
-            );
-            return self.refuse_frame(conn, tag, Errno::ENXIO, &text);
-        }
-        let unknown = match &hello.who {
-            Who::Client { volume, .. } if volume.0 != 0 => self.cluster.volume(*volume).is_none(),
-            _ => self.cluster.version == 0,
-        };
-        if unknown {
-            let volume = match &hello.who {
-                Who::Client { volume, .. } => *volume,
-                _ => VolumeId(0),
-            };
-            let deleted = self.cluster.deleted.contains(&volume);
-            if deleted || self.now.mono_ns >= until_ns {
-                let text = "this volume does not exist (or not any more)";
-                return self.refuse_frame(conn, tag, Errno::ENODEV, text);
-            }
-            self.actions.push(Action::FetchState);
-            return self.hellos.push(WaitingHello {
-                conn,
-                tag,
-                hello,
-                until_ns,
-            });
-        }
-        match self.is_alive(&hello.who) {
-            Some(true) => {}
-            Some(false) => return self.refuse_frame(conn, tag, Errno::ESTALE, GONE),
-            None if self.now.mono_ns >= until_ns => {
-                return self.turn_away(conn, tag, "the home of this session cannot be reached");
-            }
-            None => {
-                return self.hellos.push(WaitingHello {
-                    conn,
-                    tag,
-                    hello,
-                    until_ns,
-                });
-            }
-        }
-        let peer = match &hello.who {
-            Who::Shard { shard, .. } => Some(*shard),
-            _ => None,
-        };
-        let Some(known) = self.sessions.hello(conn, hello.who) else {
-            return self.refuse_frame(conn, tag, Errno::ESTALE, GONE);
-        };
-        if let Some(shard) = peer {
-            self.versions_to_push(shard);
-        }
-        let newer = self.cluster.ring_version() > hello.ring_version;
-        let reply = HelloReply {
-            shard: self.cluster.shard,
-            incarnation: self.meta.incarnation(),
-            ring: newer.then(|| self.cluster.ring.clone()),
-            known,
-        };
-        let body = encoded(&reply);
-        let like = Header::new(Kind::HelloReply);
-        self.reply(conn, tag, Kind::HelloReply, like, body, Vec::new());
     }
 
     fn on_request(&mut self, conn: ConnId, header: &Header, request: Request, payload: &[u8]) {

@@ -10,6 +10,7 @@
 mod access;
 pub(crate) mod attempt;
 mod changes;
+mod circles;
 mod cluster;
 mod commit;
 mod control;
@@ -18,14 +19,17 @@ pub mod event;
 pub mod flock;
 mod frames;
 mod grace;
+mod hello;
 mod homes;
 mod ledger;
+pub mod lock_ranges;
 pub mod locks;
 mod opens;
 pub(crate) mod peers;
 pub(crate) mod quota;
 mod recover;
 pub(crate) mod remembered;
+mod replies;
 mod run;
 mod sessions;
 mod slots;
@@ -35,6 +39,7 @@ mod usage;
 mod versions;
 mod view;
 mod view_chunks;
+mod view_shards;
 mod wipe;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -53,11 +58,11 @@ use crate::meta::{Db, Key, LogIndex, Meta};
 use crate::txn::{Coordinated, Participant};
 pub(crate) use changes::{Changes, Value, Write};
 pub(crate) use commit::Next;
+use hello::WaitingHello;
 use locks::KeyLocks;
 use peers::Outstanding;
 use remembered::Remembered;
 use sealfs_protocol::manager::{ClusterState, Usage};
-use sealfs_protocol::message::Hello;
 use sealfs_protocol::{
     ClientId, ClusterId, Incarnation, InodeId, Sequence, ShardId, TxnId, VolumeId,
 };
@@ -68,14 +73,6 @@ use task::{Task, TaskId};
 /// What a mutating operation may add to the log besides its payload, in bytes; asked for before it
 /// runs.
 const ROOM_BYTES: usize = 64 << 10;
-
-/// A Hello that waits for the state that knows its volume.
-pub(crate) struct WaitingHello {
-    conn: ConnId,
-    tag: u64,
-    hello: Hello,
-    until_ns: u64,
-}
 
 /// Numbers of interest to whoever looks after the server.
 #[derive(Clone, Copy, Default, Debug)]

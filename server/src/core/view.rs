@@ -6,7 +6,7 @@
 //! operation has no effect but through its view: changes are collected here and take place all at
 //! once when it has come to its end, or not at all.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use super::access::AccessTimes;
 use super::changes::{Bump, Changes, MemoryChange, Value, Write};
@@ -24,9 +24,8 @@ use sealfs_protocol::attr::Time;
 use sealfs_protocol::codec::Malformed;
 use sealfs_protocol::manager::Durability;
 use sealfs_protocol::message::Passed;
-use sealfs_protocol::peer::{PeerReply, PeerRequest};
-use sealfs_protocol::usage::{Charge, Totals};
-use sealfs_protocol::{Errno, InodeId, PartitionId, ShardId, TxnId, VolumeId};
+use sealfs_protocol::usage::Charge;
+use sealfs_protocol::{Errno, InodeId, PartitionId, TxnId, VolumeId};
 use smallvec::SmallVec;
 
 pub struct View<'a, W: World> {
@@ -384,74 +383,6 @@ impl<W: World> View<'_, W> {
             return Err(Halt::Flush { hurry });
         }
         Ok(())
-    }
-
-    // ---- other shards -----------------------------------------------------------------------
-
-    /// The answers of other shards to these questions, in their order; halts until all are there.
-    /// A question with bytes names them as a range of the payload.
-    pub fn ask(
-        &mut self,
-        questions: Vec<(PartitionId, PeerRequest, Range<usize>)>,
-    ) -> OpResult<Vec<PeerReply>> {
-        let targeted = questions
-            .into_iter()
-            .map(|(partition, request, bytes)| (self.cluster.owner(partition), request, bytes));
-        let targeted: Vec<_> = targeted.collect();
-        self.ask_shards(targeted)
-    }
-
-    pub fn ask_shards(
-        &mut self,
-        questions: Vec<(Option<ShardId>, PeerRequest, Range<usize>)>,
-    ) -> OpResult<Vec<PeerReply>> {
-        let mut answers = Vec::with_capacity(questions.len());
-        for (shard, request, bytes) in questions {
-            let shard = shard.ok_or(Errno::EIO)?;
-            match self.memo.answer(shard, &request) {
-                Some((answer, _)) => answers.push(answer.clone()),
-                None => self.needs.push(Need::Answer(shard, request, bytes)),
-            }
-        }
-        if self.needs.is_empty() {
-            Ok(answers)
-        } else {
-            Err(Halt::Need)
-        }
-    }
-
-    /// Another shard's answer to one question, and the bytes that came along.
-    pub fn ask_bytes(
-        &mut self,
-        partition: PartitionId,
-        request: PeerRequest,
-    ) -> OpResult<(PeerReply, Vec<u8>)> {
-        let shard = self.cluster.owner(partition).ok_or(Errno::EIO)?;
-        if let Some(answer) = self.memo.answer(shard, &request) {
-            return Ok(answer.clone());
-        }
-        self.needs.push(Need::Answer(shard, request, 0..0));
-        Err(Halt::Need)
-    }
-
-    /// What is free of this shard's store once nothing is held back any more to be discarded.
-    pub fn free_undiscarded(&mut self) -> u64 {
-        self.meta.store_mut().alloc().forgo_discards();
-        self.meta.store().space().free_bytes
-    }
-
-    pub fn space(&self) -> crate::store::Space {
-        self.meta.store().space()
-    }
-
-    /// What a volume takes in one partition of this shard.
-    pub fn used_in(&self, partition: PartitionId, volume: VolumeId) -> Totals {
-        self.meta.usage_in(partition, volume)
-    }
-
-    /// What the caller's volume takes on this shard.
-    pub fn used(&self) -> Totals {
-        self.meta.usage(self.caller.volume)
     }
 
     pub fn incarnation(&self) -> sealfs_protocol::Incarnation {

@@ -1,13 +1,13 @@
 //! fcntl(2) record locks, open file description locks, flock(2), and files that are executed.
 
-use crate::core::{Halt, MemoryChange, OpResult, View, World, flock};
+use crate::core::{Halt, MemoryChange, OpResult, View, World, lock_ranges};
 use crate::meta::db::{Db, key};
 use crate::records::{LockRecord, Record};
 use sealfs_protocol::message::{LockMark, LockOwner, LockRange, LockSpace, LockType, OpReply};
 use sealfs_protocol::{Errno, InodeId, OpenId};
 
 /// Stores what is held on an inode, in the log and in memory.
-pub fn store<V: World>(v: &mut View<V>, ino: InodeId, held: flock::Held) {
+pub fn store<V: World>(v: &mut View<V>, ino: InodeId, held: lock_ranges::Held) {
     let partition = ino.partition();
     let key = key::lock(partition, ino);
     if held.is_empty() {
@@ -57,8 +57,8 @@ pub fn lock<V: World>(
     if range.kind == LockType::Unlock && held.is_empty() {
         return Ok(OpReply::Done);
     }
-    if flock::conflict(held, range).is_none() || range.kind == LockType::Unlock {
-        let next = flock::apply(held, range);
+    if lock_ranges::conflict(held, range).is_none() || range.kind == LockType::Unlock {
+        let next = lock_ranges::apply(held, range);
         if next != held {
             store(v, ino, next);
         }
@@ -66,8 +66,8 @@ pub fn lock<V: World>(
     }
     let converts = range.space == LockSpace::Flock && held.iter().any(|h| same_owner(h, range));
     if converts {
-        // flock(2) drops the old lock before it asks for the new one, and loses it on failure.
-        let dropped = flock::apply(held, &flock::everything(range.space, range.owner));
+        // lock_ranges(2) drops the old lock before it asks for the new one, and loses it on failure.
+        let dropped = lock_ranges::apply(held, &lock_ranges::everything(range.space, range.owner));
         store(v, ino, dropped);
         if wait.is_some() {
             v.again();
@@ -88,10 +88,10 @@ pub fn lock<V: World>(
 pub fn executes<V: World>(v: &mut View<V>, ino: InodeId, open: OpenId) {
     let session = v.caller.session;
     let owner = LockOwner::Description { session, open };
-    let whole = flock::everything(LockSpace::Execute, owner);
+    let whole = lock_ranges::everything(LockSpace::Execute, owner);
     let kind = LockType::Read;
     let held = v.file_locks.held(ino);
-    let next = flock::apply(held, &LockRange { kind, ..whole });
+    let next = lock_ranges::apply(held, &LockRange { kind, ..whole });
     if next != held {
         store(v, ino, next);
     }
@@ -112,11 +112,11 @@ pub fn test<V: World>(v: &mut View<V>, ino: InodeId, range: &LockRange) -> OpRes
             session: v.caller.session,
             open: OpenId(0),
         };
-        let all = flock::everything(range.space, owner);
+        let all = lock_ranges::everything(range.space, owner);
         let kind = LockType::Write;
         return Ok(OpReply::LockHeld(Some(LockRange { kind, ..all })));
     }
-    let found = flock::conflict(v.file_locks.held(ino), range);
+    let found = lock_ranges::conflict(v.file_locks.held(ino), range);
     Ok(OpReply::LockHeld(found.copied()))
 }
 
