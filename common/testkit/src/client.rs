@@ -1,27 +1,27 @@
 //! A client as the servers see it: registration, request slots, sequences, walks that lead from one
-//! shard to the next, and the same request again over a new connection when one was lost.
+//! shard to the next, and the same request again over a new connection when one was lost (`wire`).
+//!
+//! Tests and the simulator speak through it with the shards of a [`Cluster`]. What must stay true: it
+//! has one request under way at a time, each with a sequence of its own.
+
+mod target;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::{Arrival, Cluster, VOLUME};
+use crate::cluster::{Cluster, VOLUME};
 use crate::net::{Frame, Place};
 use sealfs_protocol::attr::Attr;
-use sealfs_protocol::header::{FLAG_RETRY, Header, Kind};
 use sealfs_protocol::message::{
-    At, Credentials, Entry, HelloReply, LockMark, Op, OpReply, Refusal, Reply, Request, Stop,
-    Walked, Who,
+    At, Credentials, LockMark, Op, OpReply, Refusal, Reply, Stop, Walked,
 };
 use sealfs_protocol::{
     ClientId, Errno, Incarnation, InodeId, OpenId, PartitionId, RenameVersion, Sequence, SessionId,
     codec, dirent, hash,
 };
 use sealfs_server::core::ConnId;
-
-/// Pause before a broken connection is made anew, in ns.
-const PAUSE_NS: u64 = 5_000_000;
-/// Longer than any run.
-const DEADLINE_MS: u32 = 600_000;
-
+use target::{at_of, partition_of};
+use wire::Link;
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
@@ -56,27 +56,6 @@ struct Pending {
     sent_over: Option<ConnId>,
     /// That what a name leads to lives elsewhere is wanted as the outcome.
     stays: bool,
-}
-
-/// How far a connection to a shard has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Link {
-    /// Hello is not answered.
-    Greeting(ConnId),
-    /// A server that knew nothing of us is told what is open.
-    Reasserting(ConnId, u64),
-    Ready(ConnId),
-    /// Nothing is tried before, in ns.
-    Pause(u64),
-}
-
-impl Link {
-    fn conn(self) -> Option<ConnId> {
-        match self {
-            Link::Greeting(conn) | Link::Reasserting(conn, _) | Link::Ready(conn) => Some(conn),
-            Link::Pause(_) => None,
-        }
-    }
 }
 
 pub struct Client {
@@ -239,173 +218,6 @@ impl Client {
         self.pending = None;
     }
 
-    fn connect(&mut self, cluster: &mut Cluster, shard: usize) {
-        let who = Who::Client {
-            client: self.id,
-            session: self.session,
-            volume: VOLUME,
-            pid: 1,
-            credentials: self.credentials.clone(),
-        };
-        let conn = cluster.connect(self.end, shard, who);
-        self.links.insert(shard, Link::Greeting(conn));
-    }
-
-    /// Sends the request under way if it is not, as soon as there is a connection.
-    fn transmit(&mut self, cluster: &mut Cluster) {
-        let Some(pending) = &self.pending else {
-            return;
-        };
-        if pending.sent_over.is_some() {
-            return;
-        }
-        let shard = cluster.owner(pending.partition);
-        match self.links.get(&shard).copied() {
-            Some(Link::Ready(conn)) => self.send(cluster, conn),
-            Some(Link::Greeting(_) | Link::Reasserting(..)) => {}
-            Some(Link::Pause(until)) if cluster.now().mono_ns < until => {}
-            _ => self.connect(cluster, shard),
-        }
-    }
-
-    fn send(&mut self, cluster: &mut Cluster, conn: ConnId) {
-        let Some(pending) = &mut self.pending else {
-            return;
-        };
-        let request = Request {
-            ops: vec![Entry {
-                partition: pending.partition,
-                epoch: cluster.ring().epoch(pending.partition),
-                op: pending.op.clone(),
-            }],
-        };
-        let body = codec::encode(&request).expect("a request encodes");
-        let header = Header {
-            client: self.id,
-            slot: self.slot,
-            sequence: pending.sequence,
-            tag: pending.tag,
-            flags: pending.flags,
-            rename_version: self.claimed,
-            ring_version: cluster.ring().version,
-            deadline_ms: DEADLINE_MS,
-            body_bytes: body.len() as u32,
-            payload_bytes: pending.payload.len() as u32,
-            ..Header::new(Kind::Request)
-        };
-        pending.sent_over = Some(conn);
-        pending.flags = FLAG_RETRY;
-        cluster.send(conn, header, &body, &pending.payload);
-    }
-
-    /// The outcome of the request under way, once it is there.
-    pub fn poll(&mut self, cluster: &mut Cluster) -> Option<Outcome> {
-        let mut outcome = None;
-        for arrival in cluster.take_inbox(self.end) {
-            match arrival {
-                Arrival::Lost(conn) => self.lost(cluster, conn),
-                Arrival::Frame(conn, frame) => {
-                    if let Some(found) = self.arrived(cluster, conn, frame) {
-                        outcome = Some(found);
-                    }
-                }
-            }
-        }
-        self.transmit(cluster);
-        self.keep_known(cluster);
-        outcome
-    }
-
-    /// As a keeper does: a server where something is open is not left alone for long, since it
-    /// waits only so long for what is open to be told after a restart.
-    fn keep_known(&mut self, cluster: &mut Cluster) {
-        let now = cluster.now().mono_ns;
-        let over = |link: &Link| matches!(link, Link::Pause(until) if *until <= now);
-        let lost = self.links.iter().filter(|(_, link)| over(link));
-        let lost: Vec<usize> = lost.map(|(shard, _)| *shard).collect();
-        for shard in lost {
-            let mut opens = self.opens.iter();
-            if opens.any(|(ino, _)| cluster.owner(ino.partition()) == shard) {
-                self.connect(cluster, shard);
-            }
-        }
-    }
-
-    fn lost(&mut self, cluster: &Cluster, conn: ConnId) {
-        let until = cluster.now().mono_ns + PAUSE_NS;
-        for (shard, link) in &mut self.links {
-            if link.conn() != Some(conn) {
-                continue;
-            }
-            if let Link::Greeting(_) = link {
-                // It may have heard us, and then knows us the next time.
-                self.untold.insert(*shard);
-            }
-            *link = Link::Pause(until);
-        }
-        if let Some(pending) = &mut self.pending
-            && pending.sent_over == Some(conn)
-        {
-            pending.sent_over = None;
-        }
-    }
-
-    fn arrived(&mut self, cluster: &mut Cluster, conn: ConnId, frame: Frame) -> Option<Outcome> {
-        let found = self.links.iter().find(|(_, l)| l.conn() == Some(conn));
-        let (shard, link) = found.map(|(shard, link)| (*shard, *link))?;
-        match (frame.header.kind, link) {
-            (Kind::HelloReply, Link::Greeting(_)) => {
-                let reply: HelloReply = codec::decode(&frame.body).expect("a HelloReply parses");
-                self.greeted(cluster, shard, conn, reply.known);
-                None
-            }
-            (Kind::Reply, Link::Reasserting(_, tag)) if frame.header.tag == tag => {
-                self.untold.remove(&shard);
-                self.links.insert(shard, Link::Ready(conn));
-                None
-            }
-            (Kind::Reply, _) => self.replied(cluster, frame),
-            _ => None,
-        }
-    }
-
-    fn greeted(&mut self, cluster: &mut Cluster, shard: usize, conn: ConnId, known: bool) {
-        let there = |ino: &InodeId| cluster.owner(ino.partition()) == shard;
-        let opens = self.opens.iter().filter(|(ino, _)| there(ino));
-        let ops: Vec<Entry> = opens
-            .map(|(ino, open)| Entry {
-                partition: ino.partition(),
-                epoch: cluster.ring().epoch(ino.partition()),
-                op: Op::Reassert {
-                    ino: *ino,
-                    open: *open,
-                    executes: false,
-                    locked: None,
-                },
-            })
-            .collect();
-        if !known {
-            self.untold.insert(shard);
-        }
-        if !self.untold.contains(&shard) || ops.is_empty() {
-            self.untold.remove(&shard);
-            self.links.insert(shard, Link::Ready(conn));
-            return;
-        }
-        self.next_tag += 1;
-        self.links
-            .insert(shard, Link::Reasserting(conn, self.next_tag));
-        let body = codec::encode(&Request { ops }).expect("a request encodes");
-        let header = Header {
-            client: self.id,
-            tag: self.next_tag,
-            ring_version: cluster.ring().version,
-            body_bytes: body.len() as u32,
-            ..Header::new(Kind::Request)
-        };
-        cluster.send(conn, header, &body, &[]);
-    }
-
     fn replied(&mut self, cluster: &mut Cluster, frame: Frame) -> Option<Outcome> {
         if self.pending.as_ref()?.tag != frame.header.tag {
             return None;
@@ -532,54 +344,6 @@ impl Client {
             cluster.advance();
         }
         panic!("no reply to {:?}", self.pending.as_ref().map(|p| &p.op));
-    }
-}
-
-fn at_of(op: &mut Op) -> Option<&mut At> {
-    match op {
-        Op::GetAttr { at, .. }
-        | Op::Access { at, .. }
-        | Op::Open { at, .. }
-        | Op::MakeDir { at, .. }
-        | Op::MakeNode { at, .. }
-        | Op::Symlink { at, .. }
-        | Op::Unlink { at }
-        | Op::RemoveDir { at }
-        | Op::ReadLink { at }
-        | Op::SetAttr { at, .. }
-        | Op::GetXattr { at, .. }
-        | Op::SetXattr { at, .. }
-        | Op::ListXattr { at, .. }
-        | Op::RemoveXattr { at, .. } => Some(at),
-        _ => None,
-    }
-}
-
-/// The partition that an operation belongs to. Data beyond chunk 0 is sent with `begin_at`.
-fn partition_of(op: &Op) -> PartitionId {
-    let mut op = op.clone();
-    if let Some(at) = at_of(&mut op) {
-        return at.base.partition();
-    }
-    match op {
-        Op::Rename { from, .. } => from.base.partition(),
-        Op::Link { to, .. } => to.base.partition(),
-        Op::ReadDir { dir, .. } | Op::GetPath { dir } => dir.partition(),
-        Op::Accessed { ino } => ino.partition(),
-        Op::Read { ino, .. }
-        | Op::Write { ino, .. }
-        | Op::Copy { ino, .. }
-        | Op::Append { ino, .. }
-        | Op::Publish { ino, .. }
-        | Op::Allocate { ino, .. }
-        | Op::Seek { ino, .. }
-        | Op::Fsync { ino, .. }
-        | Op::Close { ino, .. }
-        | Op::Reassert { ino, .. }
-        | Op::Lock { ino, .. }
-        | Op::TestLock { ino, .. }
-        | Op::CancelWait { ino, .. } => ino.partition(),
-        _ => PartitionId(0),
     }
 }
 

@@ -46,7 +46,7 @@ impl<W: World> Core<W> {
         if let Some(wait) = self.check_room(task, data) {
             return wait;
         }
-        if let Some(attempt) = self.serve_transaction(task) {
+        if let Some(attempt) = self.serve_shard(task) {
             return attempt;
         }
         let Outcome {

@@ -31,6 +31,7 @@ mod recover;
 pub(crate) mod remembered;
 mod replies;
 mod run;
+mod serve;
 mod sessions;
 mod slots;
 pub mod task;
@@ -51,7 +52,7 @@ pub use event::{Action, ConnId, Event, Fault, Halt, Now, OpResult, World};
 pub use flock::FileLocks;
 pub use opens::Opens;
 pub use task::{Ended, Job, Reservation};
-pub use versions::{LEASE_MS as VERSION_LEASE_MS, Versions};
+pub use versions::Versions;
 pub use view::View;
 
 use crate::meta::{Db, Key, LogIndex, Meta};

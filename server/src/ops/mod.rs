@@ -87,6 +87,7 @@ pub fn run<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
     }
 }
 
+/// The bytes of a file.
 fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
     match op {
         Op::Read {
@@ -133,6 +134,13 @@ fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
             generation,
             ..
         } => data::publish(v, *ino, *size_at_least_bytes, *wide, *generation),
+        other => run_space(v, other),
+    }
+}
+
+/// Where in a file there is space, and where data.
+fn run_space<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
+    match op {
         Op::Allocate {
             ino,
             mode,
@@ -157,6 +165,13 @@ fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
             };
             seek::seek(v, &want, *data)
         }
+        other => run_held(v, other),
+    }
+}
+
+/// What a client holds of a file: locks and descriptions.
+fn run_held<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
+    match op {
         Op::Lock { ino, range, wait } => lock::lock(v, *ino, range, *wait),
         Op::TestLock { ino, range } => lock::test(v, *ino, range),
         Op::Close { ino, open } => Ok(close(v, *ino, *open)),

@@ -8,7 +8,7 @@
 //! written for changes that are not logged yet, and those waiting to be released, or discarded
 //! before they are.
 
-use super::chunk::DeviceExtent;
+use super::extent::DeviceExtent;
 use super::release::Pending;
 
 /// Blocks of one group; its bitmap is a value of 1 KiB in the index.

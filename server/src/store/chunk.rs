@@ -5,8 +5,9 @@
 //! block in extent order; the checksum of block b covers the bytes below `end` only, so that the
 //! rest of the last block may be written in place. Bytes in no written extent, or past `end`, are
 //! zeros: what the device holds in a block that is allocated and not written is nobody's to read.
-//! How it is encoded is `chunk_bytes`'s.
+//! What an extent is, is `extent`'s; how the record is encoded is `chunk_bytes`'s.
 
+use super::extent::{ChunkExtent, DeviceExtent, State};
 use sealfs_protocol::ids::{TruncateGeneration, VolumeId};
 use sealfs_protocol::usage::Charge;
 use smallvec::SmallVec;
@@ -16,64 +17,6 @@ pub const BLOCK_BYTES: u32 = 4096;
 /// Largest chunk, in bytes.
 pub const CHUNK_MAX_BYTES: u32 = 64 << 20;
 pub(super) const CHUNK_MAX_BLOCKS: u32 = CHUNK_MAX_BYTES / BLOCK_BYTES;
-
-/// What an extent holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum State {
-    #[default]
-    Written,
-    /// Nothing yet: it reads as zeros, and its first write goes in place.
-    Unwritten,
-    /// The same, added by the call of fallocate(2) that the record names: taken out again if that
-    /// call fails.
-    Added,
-}
-
-/// A run of blocks of the chunk and where it lies on the device, both in blocks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ChunkExtent {
-    pub first: u32,
-    pub blocks: u32,
-    /// Block number from the start of the device's data region.
-    pub device_block: u64,
-    pub state: State,
-}
-
-impl ChunkExtent {
-    pub fn until(self) -> u32 {
-        self.first + self.blocks
-    }
-
-    pub fn is_written(self) -> bool {
-        self.state == State::Written
-    }
-
-    /// Where it lies on the device.
-    pub fn place(self) -> DeviceExtent {
-        DeviceExtent {
-            block: self.device_block,
-            blocks: self.blocks,
-        }
-    }
-
-    /// The part of it in `from..until`, if there is one.
-    fn cut(self, from: u32, until: u32) -> Option<ChunkExtent> {
-        let first = self.first.max(from);
-        let end = self.until().min(until);
-        (first < end).then(|| ChunkExtent {
-            first,
-            blocks: end - first,
-            device_block: self.device_block + u64::from(first - self.first),
-            ..self
-        })
-    }
-
-    fn joins(self, next: ChunkExtent) -> bool {
-        self.until() == next.first
-            && self.device_block + u64::from(self.blocks) == next.device_block
-            && self.state == next.state
-    }
-}
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ChunkRecord {
@@ -292,16 +235,6 @@ impl ChunkRecord {
         let index = self.crcs_below(block);
         self.crcs[index] = crc;
     }
-}
-
-/// Block numbers of a device stay below this (2^48 blocks).
-pub const DEVICE_BLOCK_LIMIT: u64 = 1 << 48;
-
-/// A run of blocks of the device's data region.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct DeviceExtent {
-    pub block: u64,
-    pub blocks: u32,
 }
 
 #[cfg(test)]

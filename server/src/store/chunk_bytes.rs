@@ -6,9 +6,8 @@
 use sealfs_protocol::ids::{TruncateGeneration, VolumeId};
 
 use super::StoreError;
-use super::chunk::{
-    CHUNK_MAX_BLOCKS, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, DEVICE_BLOCK_LIMIT, State,
-};
+use super::chunk::{CHUNK_MAX_BLOCKS, CHUNK_MAX_BYTES, ChunkRecord};
+use super::extent::{ChunkExtent, DEVICE_BLOCK_LIMIT, State};
 
 const VERSION: u8 = 2;
 const FLAG_VOLATILE: u8 = 1;

@@ -8,10 +8,10 @@
 //! wrong bytes. A part of the blocks is kept for changes that free as much as they take, so that
 //! they go on when the store is full.
 //!
-//! `chunk` is the record, `write` and `read` the data path, `reserve` space without data and data
-//! without space, `alloc` and `release` the space, `superblock` what
-//! makes a device ours, `foreign` what makes it somebody else's, `device` real devices and `memory`
-//! one in memory.
+//! `chunk` is the record and `extent` what it lists, `write` and `read` the data path, `reserve` space
+//! without data and data without space, `alloc` and `release` the space, `superblock` what makes a
+//! device ours, `foreign` what makes it somebody else's, `device` real devices and `memory` one in
+//! memory.
 
 pub mod alloc;
 pub mod chunk;
@@ -19,6 +19,7 @@ mod chunk_bytes;
 pub mod crc;
 pub mod device;
 mod error;
+pub mod extent;
 mod foreign;
 pub mod memory;
 mod read;
@@ -34,9 +35,10 @@ use alloc::Allocator;
 use sealfs_protocol::ids::{InodeId, TruncateGeneration, VolumeId};
 use sealfs_protocol::usage::Charge;
 
-pub use chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, DeviceExtent, State};
+pub use chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkRecord};
 pub use device::FileDevice;
 pub use error::{OpenError, StoreError};
+pub use extent::{ChunkExtent, DeviceExtent, State};
 pub use memory::MemoryDevice;
 
 /// One block in this many is kept for changes that free as much as they take.

@@ -1,7 +1,8 @@
 //! Reading a chunk: straight into the caller's buffer where whole blocks are wanted, every block
 //! verified before it is believed. What was not written is not read: it is zeros.
 
-use super::chunk::{BLOCK_BYTES, ChunkExtent, ChunkRecord};
+use super::chunk::{BLOCK_BYTES, ChunkRecord};
+use super::extent::ChunkExtent;
 use super::{BlockStore, ChunkName, StoreError, crc};
 use crate::env::BlockDevice;
 

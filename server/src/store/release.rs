@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::alloc::Allocator;
-use super::chunk::DeviceExtent;
+use super::extent::DeviceExtent;
 
 /// Freed runs shorter than this are not worth a discard.
 const DISCARD_MIN_BLOCKS: u32 = 16;

@@ -5,7 +5,8 @@
 //! a checksum at such a place. So a written block never becomes an unwritten one where it lies: what
 //! is to be zeros again gets a fresh place, and the old one is free once its freeing is durable.
 
-use super::chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, State};
+use super::chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkRecord};
+use super::extent::{ChunkExtent, State};
 use super::{BlockStore, ChunkChange, ChunkName, StoreError, WriteAs};
 use crate::env::BlockDevice;
 

@@ -12,7 +12,8 @@ use std::io::IoSlice;
 
 use smallvec::SmallVec;
 
-use super::chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkExtent, ChunkRecord, State};
+use super::chunk::{BLOCK_BYTES, CHUNK_MAX_BYTES, ChunkRecord};
+use super::extent::{ChunkExtent, State};
 use super::{BlockStore, ChunkChange, ChunkName, StoreError, WriteAs, crc};
 use crate::env::BlockDevice;
 

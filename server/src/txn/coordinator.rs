@@ -21,6 +21,9 @@ pub struct Coordinated {
     pub(super) partition: PartitionId,
 }
 
+/// What a transaction changes on other shards.
+type Effects = BTreeMap<ShardId, Vec<Effect>>;
+
 impl<W: World> Core<W> {
     /// The operation changes nothing. What it has read elsewhere must still have been locked when
     /// the last of it was read, or the answer mixes moments: a shard that has restarted says so.
@@ -44,30 +47,10 @@ impl<W: World> Core<W> {
             self.abandon(changes);
             return self.over_quota(task, over);
         }
-        let mut effects: BTreeMap<ShardId, Vec<Effect>> = BTreeMap::new();
-        let mut own = Vec::new();
-        for write in changes.writes {
-            if self.cluster.is_mine(write.partition) {
-                self.locks.prepare(txn, write.db, &write.key);
-                own.push(write);
-                continue;
-            }
-            let Some(shard) = self.cluster.owner(write.partition) else {
-                self.release_shared(task);
-                return Attempt::Done(Self::io_error());
-            };
-            let value = match write.value {
-                Value::Put(bytes) => Some(bytes),
-                _ => None,
-            };
-            effects.entry(shard).or_default().push(Effect {
-                partition: write.partition,
-                db: write.db as u8,
-                key: write.key.to_vec(),
-                value,
-                charge: write.charge,
-            });
-        }
+        let Some((own, effects)) = self.by_shard(txn, changes.writes) else {
+            self.release_shared(task);
+            return Attempt::Done(Self::io_error());
+        };
         changes.writes = own;
         let nothing = effects.is_empty() && changes.is_empty();
         let flush = !nothing && self.wants_durable(task);
@@ -87,7 +70,46 @@ impl<W: World> Core<W> {
         let charges = changes.writes.iter().map(Write::whole_charge);
         self.quotas.reserve(charges);
         shared.outcome = Some((changes, answer));
-        let participants = shared.participants.clone();
+        self.ask_votes(task, txn, effects, flush)
+    }
+
+    /// The writes of this shard, locked from now on, and the effects on the others; `None` if one of
+    /// them has no owner.
+    fn by_shard(&mut self, txn: TxnId, writes: Vec<Write>) -> Option<(Vec<Write>, Effects)> {
+        let mut effects = Effects::new();
+        let mut own = Vec::new();
+        for write in writes {
+            if self.cluster.is_mine(write.partition) {
+                self.locks.prepare(txn, write.db, &write.key);
+                own.push(write);
+                continue;
+            }
+            let shard = self.cluster.owner(write.partition)?;
+            let value = match write.value {
+                Value::Put(bytes) => Some(bytes),
+                _ => None,
+            };
+            effects.entry(shard).or_default().push(Effect {
+                partition: write.partition,
+                db: write.db as u8,
+                key: write.key.to_vec(),
+                value,
+                charge: write.charge,
+            });
+        }
+        Some((own, effects))
+    }
+
+    /// Parks the task until all shards that it has locked something on have voted.
+    fn ask_votes(
+        &mut self,
+        task: &mut Task,
+        txn: TxnId,
+        mut effects: Effects,
+        flush: bool,
+    ) -> Attempt {
+        let shared = task.shared.as_ref();
+        let participants = shared.map_or(Vec::new(), |s| s.participants.clone());
         task.pending = participants.len();
         task.waiting = Waiting::Votes;
         for shard in participants {

@@ -9,6 +9,7 @@
 mod coordinator;
 mod gather;
 mod participant;
+mod recovery;
 
 pub use coordinator::Coordinated;
 pub use participant::Participant;

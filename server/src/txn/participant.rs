@@ -1,33 +1,28 @@
 //! The side that locks, prepares and obeys.
+//!
+//! `core::serve` brings what a coordinator asks; what is done when it stays silent, and after a
+//! restart, is in `recovery`. What must stay true: what is promised here is in the log before the
+//! promise leaves, and stands until the decision has come.
 
 use crate::core::attempt::Attempt;
 use crate::core::locks::Claim;
-use crate::core::peers::Purpose;
-use crate::core::quota::{Allowance, Over};
-use crate::core::task::{Answer, Ended, Task, Waiting, Work};
+use crate::core::task::{Answer, Task, Waiting, Work};
 use crate::core::{Core, Fault, Value, World, Write};
 use crate::meta::db::{Db, Key, key};
 use crate::records::{DentryRecord, Record, TxnRecord, entry_of_position, partition_of_key};
 use sealfs_protocol::peer::{Effect, Key as WireKey, PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, InodeId, PartitionId, ShardId, TxnId};
 
-use super::Coordinated;
-
-/// A coordinator that says nothing for this long is asked for the outcome, in ns.
-const SILENCE_NS: u64 = 1_000_000_000;
-/// A rename version that was pushed stands this long, in ns.
-const VERSION_LEASE_NS: u64 = crate::core::VERSION_LEASE_MS * 1_000_000;
-
 /// A transaction of another shard.
 pub struct Participant {
-    coordinator: ShardId,
-    age: u64,
+    pub(super) coordinator: ShardId,
+    pub(super) age: u64,
     /// What takes place if it commits; empty before it is prepared.
-    effects: Vec<Effect>,
-    prepared: bool,
+    pub(super) effects: Vec<Effect>,
+    pub(super) prepared: bool,
     /// Decisions must be durable before they are acknowledged.
-    flush: bool,
-    heard_ns: u64,
+    pub(super) flush: bool,
+    pub(super) heard_ns: u64,
 }
 
 /// Where the record of a prepared transaction lies: with its first effect.
@@ -36,7 +31,7 @@ fn record_partition(effects: &[Effect]) -> PartitionId {
 }
 
 impl<W: World> Core<W> {
-    /// Requests of other shards that are no operation over a view.
+    /// What a coordinator asks of this shard.
     pub(crate) fn serve_transaction(&mut self, task: &mut Task) -> Option<Attempt> {
         let Work::Peer(request) = &task.work else {
             return None;
@@ -69,53 +64,6 @@ impl<W: World> Core<W> {
                 return Some(self.obey(task, txn, commit));
             }
             PeerRequest::Outcome { txn } => self.outcome_of(*txn),
-            PeerRequest::Allow {
-                volume,
-                held,
-                turn,
-                want,
-                state,
-            } => {
-                let held = Allowance {
-                    cap: *held,
-                    turn: *turn,
-                };
-                let over = Over {
-                    volume: *volume,
-                    want: *want,
-                };
-                let state = *state;
-                return Some(self.serve_allow(task, over, held, state));
-            }
-            PeerRequest::Recall {
-                volume,
-                turn,
-                state,
-            } => {
-                let (volume, turn, state) = (*volume, *turn, *state);
-                return Some(self.serve_recall(task, volume, turn, state));
-            }
-            PeerRequest::PushRenameVersion {
-                volume,
-                version,
-                directories,
-            } => {
-                let until = self.now.mono_ns + VERSION_LEASE_NS;
-                self.versions
-                    .learn(*volume, *version, directories, Some(until));
-                PeerReply::Acknowledged
-            }
-            PeerRequest::Ended { client, session } => {
-                let ended = [client.map(Ended::Client), session.map(Ended::Session)];
-                return Some(self.end_here(task, ended));
-            }
-            PeerRequest::Attend { session } => self.attend(*session),
-            PeerRequest::Sessions => self.live_sessions(),
-            PeerRequest::LockWaits { clients } => self.lock_waits(clients),
-            PeerRequest::BreakLockWait {
-                wait,
-                though_settled,
-            } => self.break_lock_wait(*wait, *though_settled),
             _ => return None,
         };
         Some(Attempt::Done(Answer::Peer(reply)))
@@ -316,7 +264,7 @@ impl<W: World> Core<W> {
     }
 
     /// Applies or forgets a transaction and releases what it held; false if the log is full.
-    fn settle(&mut self, txn: TxnId, commit: bool) -> bool {
+    pub(super) fn settle(&mut self, txn: TxnId, commit: bool) -> bool {
         let Some(known) = self.participants.remove(&txn) else {
             self.settled.insert(txn);
             return true;
@@ -357,101 +305,5 @@ impl<W: World> Core<W> {
             self.split_grown(&known.effects);
         }
         true
-    }
-
-    /// A connection to this shard was lost, perhaps with all that it did: what became of its
-    /// transactions is asked now, since others wait for the keys that they hold here.
-    pub(crate) fn doubt_coordinator(&mut self, shard: ShardId) {
-        for known in self.participants.values_mut() {
-            if known.coordinator == shard {
-                known.heard_ns = 0;
-            }
-        }
-        self.ask_outcomes();
-    }
-
-    /// Coordinators that have been silent are asked, and tasks that still wait for keys on behalf
-    /// of a transaction that is over find it gone.
-    pub(crate) fn ask_outcomes(&mut self) {
-        let now = self.now.mono_ns;
-        let mut due = Vec::new();
-        for (txn, known) in &mut self.participants {
-            if now.saturating_sub(known.heard_ns) >= SILENCE_NS {
-                known.heard_ns = now;
-                due.push((*txn, known.coordinator));
-            }
-        }
-        for (txn, coordinator) in due {
-            let asked = self.outstanding.values();
-            let mut asked = asked.filter(|o| o.purpose == Purpose::Outcome(txn));
-            if asked.next().is_none() {
-                let request = PeerRequest::Outcome { txn };
-                self.send_peer(coordinator, request, &[], Purpose::Outcome(txn));
-            }
-        }
-    }
-
-    pub(crate) fn on_outcome(&mut self, txn: TxnId, reply: &PeerReply) {
-        if let PeerReply::Outcome { commit } = reply {
-            self.settle(txn, *commit);
-        }
-    }
-
-    /// Takes up transactions of an earlier life, on both sides.
-    pub(crate) fn recover_transactions(&mut self) {
-        let end = Key::from_slice(&[0xff; 3]);
-        let found = match self.meta.scan(Db::Txn, &[], &end, usize::MAX) {
-            Ok(found) => found,
-            Err(error) => return log::error!("transactions cannot be read: {error}"),
-        };
-        for (name, value) in found {
-            let (Some(partition), Some(id)) = (partition_of_key(&name), name.get(2..18)) else {
-                continue;
-            };
-            let txn = TxnId(u128::from_be_bytes(id.try_into().unwrap_or_default()));
-            match TxnRecord::decode(&value) {
-                Ok(TxnRecord::Committed { participants }) => {
-                    let open = participants;
-                    let decided = Coordinated { open, partition };
-                    self.coordinated.insert(txn, decided);
-                }
-                Ok(TxnRecord::Prepared {
-                    coordinator,
-                    age,
-                    effects,
-                }) => {
-                    for effect in &effects {
-                        if let Ok(db) = Db::try_from(effect.db) {
-                            let key = Key::from_slice(&effect.key);
-                            self.locks.claim(txn, age, db, &key);
-                            self.locks.prepare(txn, db, &key);
-                        }
-                    }
-                    self.quotas.reserve(effects.iter().map(|e| e.charge));
-                    let known = Participant {
-                        coordinator,
-                        age,
-                        effects,
-                        prepared: true,
-                        flush: true,
-                        heard_ns: 0,
-                    };
-                    self.participants.insert(txn, known);
-                }
-                Err(_) => log::error!("the record of transaction {txn} is damaged"),
-            }
-        }
-    }
-
-    /// Repeats the decisions of an earlier life.
-    pub(crate) fn repeat_decisions(&mut self) {
-        let open = self.coordinated.iter();
-        let open: Vec<(TxnId, Vec<ShardId>)> = open.map(|(t, c)| (*t, c.open.clone())).collect();
-        for (txn, shards) in open {
-            for shard in shards {
-                let request = PeerRequest::Decide { txn, commit: true };
-                self.send_peer(shard, request, &[], Purpose::Decide(txn));
-            }
-        }
     }
 }
