@@ -40,6 +40,7 @@ mod usage;
 mod versions;
 mod view;
 mod view_chunks;
+mod view_inodes;
 mod view_shards;
 mod wipe;
 
