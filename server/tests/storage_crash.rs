@@ -174,25 +174,7 @@ impl World {
                 let store = self.meta.store_mut();
                 store.punch(name, old, offset, len as u32, how, &mut self.change)
             }
-            _ => {
-                // Appends are as frequent as writes anywhere.
-                let at_end = self.random.one_in(2) && file.len() + len < CHUNK_BYTES as usize;
-                let at = if at_end { file.len() } else { offset as usize };
-                let bytes: Vec<u8> = (0..len).map(|_| self.random.below(255) as u8 + 1).collect();
-                file.resize(file.len().max(at + len), 0);
-                file[at..at + len].copy_from_slice(&bytes);
-                let cut = self.random.below(len as u64) as usize;
-                let pieces = [IoSlice::new(&bytes[..cut]), IoSlice::new(&bytes[cut..])];
-                let store = self.meta.store_mut();
-                store.write(
-                    name,
-                    old.as_ref(),
-                    at as u32,
-                    &pieces,
-                    how,
-                    &mut self.change,
-                )
-            }
+            _ => self.write_to(ino, file, old.as_ref(), (offset as usize, len)),
         };
         match result {
             Ok(()) => group.put_chunk(&chunk_key(ino), &self.change),
@@ -203,6 +185,26 @@ impl World {
             }
             Err(e) => panic!("step failed: {e}"),
         }
+    }
+
+    /// Writes `len` bytes at an offset or, as often, at the end of a file.
+    fn write_to(
+        &mut self,
+        ino: u64,
+        file: &mut Vec<u8>,
+        old: Option<&ChunkRecord>,
+        (offset, len): (usize, usize),
+    ) -> Result<(), StoreError> {
+        let at_end = self.random.one_in(2) && file.len() + len < CHUNK_BYTES as usize;
+        let at = if at_end { file.len() } else { offset };
+        let bytes: Vec<u8> = (0..len).map(|_| self.random.below(255) as u8 + 1).collect();
+        file.resize(file.len().max(at + len), 0);
+        file[at..at + len].copy_from_slice(&bytes);
+        let cut = self.random.below(len as u64) as usize;
+        let pieces = [IoSlice::new(&bytes[..cut]), IoSlice::new(&bytes[cut..])];
+        let (name, how) = (chunk_name(ino), how(volatile(ino)));
+        let store = self.meta.store_mut();
+        store.write(name, old, at as u32, &pieces, how, &mut self.change)
     }
 
     fn jobs(&mut self) {
