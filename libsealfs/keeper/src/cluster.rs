@@ -27,6 +27,10 @@ pub struct Retold {
 /// A volume of a cluster, as the keeper uses it. EIO stands for "not now": try again.
 pub trait Cluster: Send + Sync {
     fn renew(&self, session: SessionId) -> Result<(), Errno>;
+    /// The sockets to its servers that are open now, for who alone uses this link.
+    fn sockets(&self) -> Vec<i32> {
+        Vec::new()
+    }
     fn end_session(&self, session: SessionId) -> Result<(), Errno>;
     fn end_client(&self, client: ClientId) -> Result<(), Errno>;
     fn close(&self, file: File) -> Result<(), Errno>;
@@ -61,6 +65,10 @@ pub trait Clusters: Send + Sync {
         manager: ManagerIndex,
         volume: Option<VolumeId>,
     ) -> Result<Arc<dyn Cluster>, Errno>;
+    /// The link for the session if there is one already.
+    fn get_made(&self, manager: ManagerIndex) -> Option<Arc<dyn Cluster>> {
+        self.get(manager, None).ok()
+    }
     /// The session is another one: everything is reached anew.
     fn begin_again(&self);
     /// Ends the keeper's own clients.

@@ -1,37 +1,44 @@
-//! The courier: the thread that tells servers what happened on this node.
+//! A courier: the thread that tells the servers of one cluster what happened on this node.
 //!
 //! Ends of clients, closes of descriptions that nobody holds any more, and the renewal of the
 //! session's lease go through here, one after the other, so that the watcher never waits for a
-//! server. What fails is tried again for a while; then it is given up, because the servers end a
-//! session that does not renew by themselves. A description's slot and a process' entry stay taken
-//! until the servers know: a keeper that is killed in between leaves them to the next. What must stay
-//! true: a cluster that is away holds up the others for a few calls at most, and one that nobody uses
-//! any more is forgotten once its lease has run out.
+//! server, and no cluster for another ([`crate::couriers`]). What fails is tried again for a while;
+//! then it is given up, because the servers end a session that does not renew by themselves. A
+//! description's slot and a process' entry stay taken until the servers know: a keeper that is killed
+//! in between leaves them to the next. What must stay true: a cluster that nobody here uses any more
+//! and that does not answer is forgotten, with its errands, once its lease has run out; and a server
+//! that was restarted hears what is open as soon as it is back, because it gives no lock before.
 
-use crate::cluster::{Clusters, File, Retold};
+use crate::bell::Bell;
+use crate::cluster::{Cluster, Clusters, File, Retold};
 use crate::run::Node;
 use sealfs_client::node::arena::ManagerIndex;
-use sealfs_client::node::processes::{ProcessIndex, Registered};
+use sealfs_client::node::processes::Registered;
 use sealfs_client::node::reclaim::Remains;
-use sealfs_protocol::Errno;
 use sealfs_protocol::limits::SESSION_LEASE_MS;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use sealfs_protocol::{Errno, SessionId};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Interval of renewals; the lease is `SESSION_LEASE_MS`.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
+pub const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// An errand is tried for so long.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// Errands of one cluster that may fail one after the other before the rest of them waits untried.
-const MISSES_MAX: u32 = 3;
+/// The same when the keeper is to end.
+const HURRIED_AFTER: Duration = Duration::from_millis(50);
+/// Errands that may fail one after the other before the rest of them waits untried.
+pub(crate) const MISSES_MAX: u32 = 3;
 /// A cluster in which nobody is any more is renewed for so long after it was heard of last: its servers
 /// have ended the session by then.
-const MISSED_FOR: Duration = Duration::from_millis(SESSION_LEASE_MS as u64 * 2);
-/// What is left is still tried for so long when the keeper ends.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const MISSED_FOR: Duration = Duration::from_millis(SESSION_LEASE_MS as u64 * 2);
+/// A server whose connection broke is looked for without a pause for so long; each look takes up to a
+/// second while it is away. Afterwards it is left to the renewals.
+const LOOK_FOR: Duration = Duration::from_secs(60);
+/// Pause between two such looks.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Something that servers have to know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,72 +47,104 @@ pub enum Errand {
     /// Once more: it may have come before a server that restarted was told of the description.
     CloseAgain(ManagerIndex, File),
     EndClient(Registered),
-    /// Finish what is there and end the thread; with the session if nobody is left.
+}
+
+impl Errand {
+    pub fn manager(&self) -> ManagerIndex {
+        match self {
+            Errand::Close(remains) => remains.manager,
+            Errand::CloseAgain(manager, _) => *manager,
+            Errand::EndClient(process) => process.manager,
+        }
+    }
+}
+
+/// What a courier is told.
+#[derive(Clone, Copy, Debug)]
+pub enum Word {
+    Errand(Errand),
+    /// The keeper is to end: what is left is tried more often.
+    Hurry,
+    /// End the thread, with the session if nobody is left on this node.
     Stop {
         end_session: bool,
     },
 }
 
-impl Errand {
-    fn manager(&self) -> Option<ManagerIndex> {
-        match self {
-            Errand::Close(remains) => Some(remains.manager),
-            Errand::CloseAgain(manager, _) => Some(*manager),
-            Errand::EndClient(process) => Some(process.manager),
-            Errand::Stop { .. } => None,
-        }
-    }
-}
-
-struct Pending {
+pub(crate) struct Pending {
     errand: Errand,
-    since: Instant,
+    pub(crate) since: Instant,
     not_before: Instant,
 }
 
 pub struct Courier {
     node: Arc<Node>,
     clusters: Arc<dyn Clusters>,
-    pending: VecDeque<Pending>,
-    renewed: Option<Instant>,
-    /// Clusters that this session was made known to, and when they were heard of last.
-    known: BTreeMap<ManagerIndex, Instant>,
-    /// Those of them that did not answer last, the one to be tried next first.
-    away: VecDeque<ManagerIndex>,
+    manager: ManagerIndex,
+    pub(crate) pending: VecDeque<Pending>,
+    pub(crate) renewed: Option<Instant>,
+    /// When the cluster was heard of last, or this courier began.
+    pub(crate) heard: Instant,
+    /// The cluster has heard of this session.
+    is_known: bool,
+    is_hurried: bool,
+    /// A connection broke: since when a server may have to be told what is open.
+    cut: Option<Instant>,
+    /// Sockets that were found to be cut since the last renewal.
+    gone: Vec<i32>,
+}
+
+/// Why a courier goes on, or does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    GoOn,
+    /// The cluster is away and nobody uses it: no courier is needed.
+    Forget,
+    Stop,
 }
 
 impl Courier {
-    pub fn new(node: Arc<Node>, clusters: Arc<dyn Clusters>) -> Courier {
+    pub fn new(node: Arc<Node>, clusters: Arc<dyn Clusters>, manager: ManagerIndex) -> Courier {
         Courier {
             node,
             clusters,
+            manager,
             pending: VecDeque::new(),
             renewed: None,
-            known: BTreeMap::new(),
-            away: VecDeque::new(),
+            heard: Instant::now(),
+            is_known: false,
+            is_hurried: false,
+            cut: None,
+            gone: Vec::new(),
         }
     }
 
-    /// Runs until it is told to stop.
-    pub fn run(mut self, errands: &Receiver<Errand>) {
+    /// One round: what is due is done, and then waited for the next thing. `bell` rings when there are
+    /// words.
+    pub fn round(&mut self, words: &Receiver<Word>, bell: &Bell) -> Next {
+        self.renew_if_due();
+        if self.is_forgotten() {
+            return Next::Forget;
+        }
+        self.wait(bell);
         loop {
-            self.renew_if_due();
-            match errands.recv_timeout(self.pause()) {
-                Ok(Errand::Stop { end_session }) => return self.stop(end_session),
-                Ok(errand) => self.take(errand),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.stop(false),
+            match words.try_recv() {
+                Ok(Word::Errand(errand)) => self.take(errand),
+                Ok(Word::Hurry) => self.hurry(),
+                Ok(Word::Stop { end_session }) => {
+                    self.stop(end_session);
+                    return Next::Stop;
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Next::Stop,
             }
-            self.work();
         }
+        self.look_for_cut();
+        self.work();
+        Next::GoOn
     }
 
-    fn take(&mut self, errand: Errand) {
-        if let Errand::EndClient(process) = errand {
-            self.known
-                .entry(process.manager)
-                .or_insert_with(Instant::now);
-        }
+    pub fn take(&mut self, errand: Errand) {
         let now = Instant::now();
         self.pending.push_back(Pending {
             errand,
@@ -114,23 +153,46 @@ impl Courier {
         });
     }
 
+    fn hurry(&mut self) {
+        self.is_hurried = true;
+        for pending in &mut self.pending {
+            pending.not_before = Instant::now();
+        }
+    }
+
+    /// Waits for words, for something that is due, or for the end of a connection: a server that was
+    /// restarted waits for us.
+    fn wait(&mut self, bell: &Bell) {
+        let mut sockets = Vec::new();
+        if let (None, Some(cluster)) = (self.cut, self.clusters.get_made(self.manager)) {
+            sockets = cluster.sockets();
+            sockets.retain(|fd| !self.gone.contains(fd));
+        }
+        let gone = bell.wait(&sockets, self.pause());
+        if !gone.is_empty() {
+            log::info!("a connection to a server broke");
+            self.gone.extend(gone);
+            self.cut = Some(Instant::now());
+        }
+    }
+
     fn pause(&self) -> Duration {
         let now = Instant::now();
         let renewal = self.renewed.map_or(Duration::ZERO, |at| {
             (at + RENEW_EVERY).saturating_duration_since(now)
         });
+        let looked = self.cut.map(|_| LOOK_AGAIN_AFTER);
         self.pending
             .iter()
             .map(|p| p.not_before.saturating_duration_since(now))
-            .chain([renewal])
-            .min()
-            .unwrap_or(renewal)
+            .chain(looked)
+            .fold(renewal, Duration::min)
     }
 
     /// Tries everything once that is due. Each try of what is away takes its time, so that a cluster
     /// that is away altogether gets a few of them.
-    fn work(&mut self) {
-        let mut misses: BTreeMap<ManagerIndex, u32> = BTreeMap::new();
+    pub fn work(&mut self) {
+        let mut missed = 0;
         for _ in 0..self.pending.len() {
             let Some(mut next) = self.pending.pop_front() else {
                 return;
@@ -140,17 +202,25 @@ impl Courier {
                 self.pending.push_back(next);
                 continue;
             }
-            let missed = next.errand.manager().map(|m| misses.entry(m).or_default());
-            let outcome = match &missed {
-                Some(missed) if **missed >= MISSES_MAX => Err(Errno::EIO),
-                _ => self.run_errand(next.errand),
+            let outcome = if missed >= MISSES_MAX {
+                Err(Errno::EIO)
+            } else {
+                self.run_errand(next.errand)
             };
-            if let Some(missed) = missed {
-                *missed = if outcome.is_ok() { 0 } else { *missed + 1 };
+            if outcome == Err(Errno::EIO) {
+                missed += 1;
+            } else {
+                missed = 0;
+                self.heard = Instant::now();
             }
             match outcome {
                 Err(Errno::EIO) if now - next.since < GIVE_UP_AFTER => {
-                    next.not_before = Instant::now() + TRY_AGAIN_AFTER;
+                    let pause = if self.is_hurried {
+                        HURRIED_AFTER
+                    } else {
+                        TRY_AGAIN_AFTER
+                    };
+                    next.not_before = Instant::now() + pause;
                     self.pending.push_back(next);
                 }
                 outcome => self.finish(next.errand, outcome),
@@ -159,16 +229,19 @@ impl Courier {
         }
     }
 
+    fn cluster(&self) -> Result<Arc<dyn Cluster>, Errno> {
+        self.clusters.get(self.manager, None)
+    }
+
     fn run_errand(&self, errand: Errand) -> Result<(), Errno> {
         match errand {
-            Errand::Close(r) => self.clusters.get(r.manager, None)?.close(File {
+            Errand::Close(r) => self.cluster()?.close(File {
                 ino: r.ino,
                 open: r.open,
             }),
-            Errand::CloseAgain(manager, file) => self.clusters.get(manager, None)?.close(file),
+            Errand::CloseAgain(_, file) => self.cluster()?.close(file),
             Errand::EndClient(p) if p.is_ended || p.client.0 == 0 => Ok(()),
-            Errand::EndClient(p) => self.clusters.get(p.manager, None)?.end_client(p.client),
-            Errand::Stop { .. } => Ok(()),
+            Errand::EndClient(p) => self.cluster()?.end_client(p.client),
         }
     }
 
@@ -179,62 +252,44 @@ impl Courier {
         }
         match errand {
             Errand::Close(remains) => self.node.arena.release(remains.id),
-            Errand::EndClient(process) => self.forget(process.index),
-            Errand::CloseAgain(..) | Errand::Stop { .. } => {}
+            Errand::EndClient(process) => self.node.arena.forget_process(process.index),
+            Errand::CloseAgain(..) => {}
         }
     }
 
-    fn forget(&self, index: ProcessIndex) {
-        self.node.arena.forget_process(index);
-    }
-
-    fn renew_if_due(&mut self) {
+    pub fn renew_if_due(&mut self) {
         if self.renewed.is_some_and(|at| at.elapsed() < RENEW_EVERY) {
             return;
         }
         self.renewed = Some(Instant::now());
-        // Also where nobody is at this moment: the session lives on, and the next process is in it.
-        let in_use = self.node.managers_in_use();
-        let known = self.known.keys().copied();
-        let all: BTreeSet<ManagerIndex> = in_use.iter().copied().chain(known).collect();
-        self.away.retain(|m| all.contains(m));
-        let here: Vec<ManagerIndex> = all.into_iter().filter(|m| !self.away.contains(m)).collect();
-        // Of those that are away one at a time: their lease may be over, that of others is not.
-        let away = self.away.pop_front();
-        for manager in here.into_iter().chain(away) {
-            match self.renew(manager) {
-                Ok(()) => {
-                    self.known.insert(manager, Instant::now());
-                }
-                Err(Errno::ESTALE) => return self.begin_again(),
-                Err(e) => {
-                    if away != Some(manager) {
-                        log::warn!("renewal of the session's lease: {e}");
-                    }
-                    self.missed(manager, in_use.contains(&manager));
-                }
+        self.gone.clear();
+        let session = self.node.arena.session();
+        match self.renew(session) {
+            Ok(()) => {
+                self.is_known = true;
+                self.heard = Instant::now();
             }
-        }
-    }
-
-    fn missed(&mut self, manager: ManagerIndex, in_use: bool) {
-        let heard = self.known.get(&manager);
-        if !in_use && heard.is_some_and(|at| at.elapsed() > MISSED_FOR) {
-            log::info!("a cluster that nobody here uses any more does not answer: forgotten");
-            self.known.remove(&manager);
-        } else {
-            self.away.push_back(manager);
+            Err(Errno::ESTALE) => self.begin_again(session),
+            Err(e) => log::warn!("renewal of the session's lease: {e}"),
         }
     }
 
     /// The session lives, and its descriptions are open: a server that restarted hears it in time.
-    fn renew(&mut self, manager: ManagerIndex) -> Result<(), Errno> {
-        let cluster = self.clusters.get(manager, None)?;
-        let session = self.node.arena.session();
-        cluster.renew(session)?;
+    fn renew(&mut self, session: SessionId) -> Result<(), Errno> {
+        self.cluster()?.renew(session)?;
+        if let Err(e) = self.tell_what_is_open() {
+            // The lease is renewed; that server hears it with the next renewal.
+            log::info!("a server could not be told what is open: {e}");
+        }
+        Ok(())
+    }
+
+    fn tell_what_is_open(&mut self) -> Result<(), Errno> {
+        let manager = self.manager;
         let mut told = Retold::default();
         let open = || self.node.descriptions(manager);
-        let all = cluster.keep_known(session, &open, &mut told);
+        let session = self.node.arena.session();
+        let all = self.cluster()?.keep_known(session, &open, &mut told);
         let live = self.node.live_opens();
         for file in told.open.iter().filter(|f| !live.contains(&f.open)) {
             self.take(Errand::CloseAgain(manager, *file));
@@ -247,174 +302,52 @@ impl Courier {
                 .arena
                 .judge_locks(manager, file.ino, file.open, intact);
         }
-        if let Err(e) = all {
-            // The lease is renewed; that server hears it with the next renewal.
-            log::info!("a server could not be told what is open: {e}");
+        all
+    }
+
+    /// A server whose connection broke is looked for until it is there again and has been told.
+    fn look_for_cut(&mut self) {
+        let Some(since) = self.cut else { return };
+        let is_told = self.tell_what_is_open().is_ok();
+        if is_told || since.elapsed() > LOOK_FOR {
+            self.cut = None;
         }
-        Ok(())
     }
 
     /// The servers have ended the session, because nobody renewed it in time (the node slept, the
     /// network was cut): its locks and opens are gone. Another begins, so that programs that start now
     /// work.
-    fn begin_again(&mut self) {
+    fn begin_again(&mut self, refused: SessionId) {
+        self.is_known = false;
+        self.renewed = None;
         log::error!("the servers ended this node's session: it was not renewed in time");
-        match self.node.arena.begin_session() {
-            Ok(_) => self.clusters.begin_again(),
+        match self.node.begin_session(refused) {
+            Ok(()) => self.clusters.begin_again(),
             Err(e) => log::error!("no new session: {e}"),
         }
-        self.known.clear();
-        self.away.clear();
-        self.renewed = None;
     }
 
-    fn stop(mut self, end_session: bool) {
-        let until = Instant::now() + STOP_WITHIN;
-        while !self.pending.is_empty() && Instant::now() < until {
-            self.work();
-            if !self.pending.is_empty() {
-                std::thread::park_timeout(self.pause());
+    /// Nobody here uses the cluster, and it has not answered for so long that it has ended the
+    /// session: what is left to do for it is done.
+    pub fn is_forgotten(&mut self) -> bool {
+        if self.heard.elapsed() <= MISSED_FOR || self.node.is_in_use(self.manager) {
+            return false;
+        }
+        log::info!("a cluster that nobody here uses any more does not answer: forgotten");
+        while let Some(pending) = self.pending.pop_front() {
+            self.finish(pending.errand, Err(Errno::EIO));
+        }
+        true
+    }
+
+    fn stop(&mut self, end_session: bool) {
+        self.hurry();
+        self.work();
+        if end_session && self.is_known {
+            let ended = self.cluster();
+            if let Err(e) = ended.and_then(|c| c.end_session(self.node.arena.session())) {
+                log::warn!("end of the session: {e}");
             }
         }
-        if end_session {
-            for manager in self.known.keys() {
-                let ended = self.clusters.get(*manager, None);
-                if let Err(e) = ended.and_then(|c| c.end_session(self.node.arena.session())) {
-                    log::warn!("end of the session: {e}");
-                }
-            }
-        }
-        self.clusters.end();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::Cluster;
-    use crate::tests::{One, Told, runtime_at};
-    use sealfs_client::node::{Arena, SlotId, sys};
-    use sealfs_protocol::{InodeId, OpenId, VolumeId};
-    use std::path::PathBuf;
-    use std::sync::Mutex;
-
-    const HERE: ManagerIndex = ManagerIndex(0);
-    const AWAY: ManagerIndex = ManagerIndex(1);
-
-    /// One cluster that answers, and one that counts how often it is asked and does not.
-    #[derive(Default)]
-    struct Two {
-        told: Arc<Told>,
-        asked: Mutex<u32>,
-    }
-
-    impl Clusters for Two {
-        fn get(
-            &self,
-            manager: ManagerIndex,
-            volume: Option<VolumeId>,
-        ) -> Result<Arc<dyn Cluster>, Errno> {
-            if manager == AWAY {
-                *self.asked.lock().unwrap() += 1;
-                return Err(Errno::EIO);
-            }
-            One(Arc::clone(&self.told)).get(manager, volume)
-        }
-        fn begin_again(&self) {}
-        fn end(&self) {}
-    }
-
-    struct Dir(PathBuf);
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn courier() -> (Dir, Arc<Two>, Courier) {
-        let name = format!("sealfs-courier-{:x}", sys::random_u128().unwrap() as u64);
-        let path = PathBuf::from("/dev/shm").join(name);
-        let runtime = runtime_at(&path);
-        let arena = Arena::attach(&runtime).unwrap();
-        let node = Arc::new(Node::new(runtime, arena));
-        let clusters = Arc::new(Two::default());
-        let courier = Courier::new(node, Arc::clone(&clusters) as Arc<dyn Clusters>);
-        (Dir(path), clusters, courier)
-    }
-
-    fn close(manager: ManagerIndex, number: u32) -> Errand {
-        Errand::Close(Remains {
-            locked: None,
-            id: SlotId {
-                index: number,
-                generation: 0,
-            },
-            manager,
-            ino: InodeId(u64::from(number)),
-            open: OpenId(1),
-        })
-    }
-
-    #[test]
-    fn many_errands_to_a_cluster_that_is_away_hold_up_nobody() {
-        let (_dir, clusters, mut courier) = courier();
-        courier.renewed = Some(Instant::now());
-        (0..50).for_each(|n| courier.take(close(AWAY, n)));
-        courier.take(close(HERE, 77));
-        courier.work();
-        assert_eq!(*clusters.asked.lock().unwrap(), MISSES_MAX);
-        assert_eq!(clusters.told.closed.lock().unwrap().len(), 1);
-        assert_eq!(courier.pending.len(), 50, "what failed is tried again");
-    }
-
-    #[test]
-    fn errands_are_given_up_when_a_cluster_stays_away() {
-        let (_dir, _, mut courier) = courier();
-        courier.renewed = Some(Instant::now());
-        (0..50).for_each(|n| courier.take(close(AWAY, n)));
-        for pending in &mut courier.pending {
-            pending.since = pending.since.checked_sub(GIVE_UP_AFTER).unwrap();
-        }
-        courier.work();
-        assert!(courier.pending.is_empty());
-    }
-
-    #[test]
-    fn what_is_closed_while_a_server_is_told_of_it_is_closed_again() {
-        let (_dir, clusters, mut courier) = courier();
-        let node = Arc::clone(&courier.node);
-        let pin = |n| {
-            let (ino, open) = (InodeId(n), OpenId(n));
-            (HERE, (File { ino, open }, true))
-        };
-        node.pins.lock().unwrap().extend([pin(1), pin(2)]);
-        courier.known.insert(HERE, Instant::now());
-        // Its close has overtaken what the server is told.
-        let closes = Arc::clone(&node);
-        *clusters.told.meanwhile.lock().unwrap() = Some(Box::new(move || {
-            closes.pins.lock().unwrap().remove(&pin(1));
-        }));
-        courier.renew_if_due();
-        courier.work();
-        assert_eq!(clusters.told.known.lock().unwrap().len(), 2);
-        assert_eq!(*clusters.told.closed.lock().unwrap(), [pin(1).1.0]);
-    }
-
-    #[test]
-    fn a_cluster_that_nobody_uses_any_more_is_forgotten_when_it_does_not_answer() {
-        let (_dir, clusters, mut courier) = courier();
-        let now = Instant::now();
-        courier.known.insert(HERE, now);
-        courier.known.insert(AWAY, now);
-        courier.renew_if_due();
-        assert!(courier.known.contains_key(&AWAY) && courier.away == [AWAY]);
-        let long_ago = now.checked_sub(2 * MISSED_FOR).unwrap();
-        courier.known.insert(AWAY, long_ago);
-        courier.renewed = None;
-        courier.renew_if_due();
-        assert_eq!(courier.known.keys().copied().collect::<Vec<_>>(), [HERE]);
-        assert!(courier.away.is_empty());
-        assert_eq!(*clusters.told.renewals.lock().unwrap(), 2);
     }
 }

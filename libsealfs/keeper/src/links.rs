@@ -78,13 +78,20 @@ impl Clusters for Links {
         volume: Option<VolumeId>,
     ) -> Result<Arc<dyn Cluster>, Errno> {
         let key = (manager, volume);
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = made.get(&key) {
+        let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = made().get(&key) {
             return Ok(Arc::clone(link) as Arc<dyn Cluster>);
         }
-        let link = Arc::new(self.make(key)?);
-        made.insert(key, Arc::clone(&link));
+        // Nobody waits for a cluster that is away but those who want it.
+        let new = Arc::new(self.make(key)?);
+        let link = Arc::clone(made().entry(key).or_insert(new));
         Ok(link)
+    }
+
+    fn get_made(&self, manager: ManagerIndex) -> Option<Arc<dyn Cluster>> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = made.get(&(manager, None))?;
+        Some(Arc::clone(link) as Arc<dyn Cluster>)
     }
 
     fn begin_again(&self) {
@@ -150,6 +157,10 @@ fn known(file: FileRef) -> File {
 impl Cluster for Link {
     fn renew(&self, session: SessionId) -> Result<(), Errno> {
         self.client.renew_session(session)
+    }
+
+    fn sockets(&self) -> Vec<i32> {
+        self.client.sockets().collect()
     }
 
     fn end_session(&self, session: SessionId) -> Result<(), Errno> {

@@ -260,14 +260,25 @@ impl Mappings {
         let _ = cluster.close(file);
     }
 
-    /// Before the keeper ends while files are mapped: their bytes are safe.
+    /// Before the keeper ends while files are mapped: their bytes are safe. No cluster waits for
+    /// another.
     pub fn write_back_all(&self) {
-        let all: Vec<_> = lock(&self.places).values().map(Arc::clone).collect();
-        for place in all {
-            if let Some(Err(e)) = lock(&place.0).as_mut().map(Memory::write_back) {
-                log::error!("write-back at the end: {e}");
-            }
+        let mut all: HashMap<u8, Vec<Arc<Place>>> = HashMap::new();
+        for (name, place) in &*lock(&self.places) {
+            all.entry(name.manager).or_default().push(Arc::clone(place));
         }
+        let write = |places: Vec<Arc<Place>>| {
+            for place in places {
+                if let Some(Err(e)) = lock(&place.0).as_mut().map(Memory::write_back) {
+                    log::error!("write-back at the end: {e}");
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for places in all.into_values() {
+                scope.spawn(move || write(places));
+            }
+        });
     }
 }
 

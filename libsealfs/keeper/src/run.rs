@@ -6,7 +6,8 @@
 //! must find no lock of ours.
 
 use crate::cluster::{Clusters, Known};
-use crate::courier::{Courier, Errand};
+use crate::courier::RENEW_EVERY;
+use crate::couriers::Couriers;
 use crate::door::Door;
 use crate::images::Images;
 use crate::mappings::Mappings;
@@ -16,11 +17,12 @@ use crate::requests::Desk;
 use crate::state;
 use crate::watch::{End, Watcher};
 use sealfs_client::node::arena::ManagerIndex;
-use sealfs_client::node::processes::Process;
+use sealfs_client::node::processes::{Process, Registered};
+use sealfs_client::node::reclaim::Remains;
 use sealfs_client::node::sys::{self, Fd};
 use sealfs_client::node::{Arena, Runtime, keeper_link};
 use sealfs_client::{FileRef, Standing};
-use sealfs_protocol::OpenId;
+use sealfs_protocol::{Errno, OpenId, SessionId};
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -39,6 +41,8 @@ pub struct Node {
     pub arena: Arena,
     /// Descriptions of the keeper's own, which keep mapped files alive and executed ones as they are.
     pub pins: Mutex<BTreeSet<(ManagerIndex, Known)>>,
+    /// Held while a session follows another.
+    begun: Mutex<()>,
 }
 
 impl Node {
@@ -47,6 +51,7 @@ impl Node {
             runtime,
             arena,
             pins: Mutex::default(),
+            begun: Mutex::default(),
         }
     }
 
@@ -90,6 +95,22 @@ impl Node {
             .into_iter()
             .map(|d| d.manager);
         processes.chain(descriptions).collect()
+    }
+
+    /// Whether a process that runs, or an open description, belongs to the cluster.
+    pub fn is_in_use(&self, manager: ManagerIndex) -> bool {
+        let of_process = |p: Registered| p.manager == manager && p.process.is_alive();
+        let is_open = |r: &Remains| r.manager == manager;
+        self.arena.processes().any(of_process) || self.arena.live_descriptions().iter().any(is_open)
+    }
+
+    /// The servers have ended the session `refused`: another begins, unless one has begun already.
+    pub fn begin_session(&self, refused: SessionId) -> Result<(), Errno> {
+        let _one = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.arena.session() == refused {
+            self.arena.begin_session()?;
+        }
+        Ok(())
     }
 
     /// No process, no description, no mapping.
@@ -148,7 +169,8 @@ pub fn keeper(
     Ok(())
 }
 
-/// Everything between start and end, with any clusters.
+/// Everything between start and end, with any clusters. What waits for servers longer than it may is
+/// left behind in its thread.
 pub fn keep(
     node: &Arc<Node>,
     clusters: &Arc<dyn Clusters>,
@@ -159,34 +181,57 @@ pub fn keep(
     node.arena.clear_mapped();
     node.arena.set_keeper(Process::current());
     let mappings = Arc::new(Mappings::new(Arc::clone(node), Arc::clone(clusters)));
-    let desk = Desk::new(
-        Arc::clone(&mappings),
-        Arc::new(Images::new(Arc::clone(node), Arc::clone(clusters))),
-    );
-    let images = Arc::clone(&desk.images);
-    let (errands, work) = channel();
-    let stop = Stop::default();
-    std::thread::scope(|scope| {
-        let courier = Courier::new(Arc::clone(node), Arc::clone(clusters));
-        scope.spawn(move || courier.run(&work));
-        let stop = &stop;
-        scope.spawn(move || state::refresh(node, stop));
-        let tended = Arc::clone(&mappings);
-        scope.spawn(move || {
-            while !stop.wait(TEND_EVERY) {
-                tended.tend();
-                images.tend();
-            }
-        });
-        let end = Watcher::new(node, &errands, &desk).run(door, signals, idle);
-        if !matches!(end, Ok(End::Idle)) {
+    let images = Arc::new(Images::new(Arc::clone(node), Arc::clone(clusters)));
+    let desk = Desk::new(Arc::clone(&mappings), images);
+    let couriers = Arc::new(Couriers::new(Arc::clone(node), Arc::clone(clusters)));
+    let stop = Arc::new(Stop::default());
+    every(state::REFRESH_EVERY, &stop, {
+        let node = Arc::clone(node);
+        move || state::refresh(&node)
+    })?;
+    every(RENEW_EVERY, &stop, {
+        let couriers = Arc::clone(&couriers);
+        move || couriers.look_after()
+    })?;
+    every(TEND_EVERY, &stop, {
+        let desk = desk.clone();
+        move || {
+            desk.mappings.tend();
+            desk.images.tend();
+        }
+    })?;
+    let mut watcher = Watcher::new(node, &couriers, &desk);
+    let end = watcher.run(door, signals, idle);
+    let until = watcher.end_by();
+    stop.set();
+    let (done, is_done) = channel();
+    let (end_session, clusters) = (matches!(end, Ok(End::Idle)), Arc::clone(clusters));
+    let last = move || {
+        if !end_session {
             mappings.write_back_all();
         }
-        stop.set();
-        let end_session = matches!(end, Ok(End::Idle));
-        let _ = errands.send(Errand::Stop { end_session });
-        end
-    })
+        couriers.stop(end_session, until);
+        clusters.end();
+        let _ = done.send(());
+    };
+    std::thread::spawn(last);
+    let left = until.saturating_duration_since(Instant::now());
+    if is_done.recv_timeout(left).is_err() {
+        log::warn!("servers do not answer: what is left is the next keeper's");
+    }
+    end
+}
+
+/// Does something now and then in a thread of its own, until it is time to end.
+fn every(time: Duration, stop: &Arc<Stop>, work: impl Fn() + Send + 'static) -> Result<(), String> {
+    let stop = Arc::clone(stop);
+    let run = move || {
+        while !stop.wait(time) {
+            work();
+        }
+    };
+    let thread = std::thread::Builder::new().spawn(run);
+    thread.map(drop).map_err(|e| e.to_string())
 }
 
 /// What may lie in the runtime directory besides the files that [`clear`] names: shadow working

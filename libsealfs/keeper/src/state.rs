@@ -3,7 +3,7 @@
 //! While processes exist, the manager is asked every second. A manager that is away changes nothing:
 //! the last copy stays, and programs go on and start with it.
 
-use crate::run::{Node, Stop};
+use crate::run::Node;
 use sealfs_client::node::state_file;
 use sealfs_protocol::manager::{ClusterState, ManagerReply, ManagerRequest};
 use sealfs_transport::{Url, rpc};
@@ -12,13 +12,11 @@ use std::time::Duration;
 pub const REFRESH_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN_MS: u32 = 900;
 
-/// Runs until the keeper stops.
-pub fn refresh(node: &Node, stop: &Stop) {
-    while !stop.wait(REFRESH_EVERY) {
-        for manager in node.managers_in_use() {
-            if let Some(url) = node.arena.manager_url(manager) {
-                refresh_one(node, &url);
-            }
+/// Looks once.
+pub fn refresh(node: &Node) {
+    for manager in node.managers_in_use() {
+        if let Some(url) = node.arena.manager_url(manager) {
+            refresh_one(node, &url);
         }
     }
 }

@@ -7,6 +7,7 @@
 //! and lost it without a word are looked for now and then, more often when something happened.
 
 use crate::courier::Errand;
+use crate::couriers::Couriers;
 use crate::departures::Departures;
 use crate::door::{self, Door, Heard, Visitor};
 use crate::requests::Desk;
@@ -18,15 +19,21 @@ use sealfs_client::node::sys;
 use sealfs_client::node::sys::Fd;
 use sealfs_client::node::wire::KeeperRequest;
 use std::collections::HashMap;
-use std::sync::mpsc::Sender;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The table of processes and shared descriptions is looked through at least so often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The same when it is told to end.
+const LOOK_WHEN_TOLD: Duration = Duration::from_millis(20);
 /// At most one part in so many of the time goes into looking for unheld descriptions.
 const SWEEP_SHARE: u32 = 10;
 /// Told to end, the keeper waits for so long that its errands for ended processes are done.
-const FINISH_WITHIN: Duration = Duration::from_secs(5);
+const FINISH_WITHIN: Duration = Duration::from_millis(700);
+/// Told to end, it is gone after this time, whatever servers do.
+const END_WITHIN: Duration = Duration::from_secs(1);
+/// Without being told, it takes so long at most to end the session.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// Visitors that say nothing are sent away after this time.
 const VISIT_MAX: Duration = Duration::from_secs(10);
 
@@ -50,7 +57,7 @@ struct Watched {
 
 pub struct Watcher<'a> {
     node: &'a Node,
-    errands: &'a Sender<Errand>,
+    couriers: &'a Couriers,
     desk: &'a Desk,
     watched: HashMap<ProcessIndex, Watched>,
     visitors: Vec<(Visitor, Instant)>,
@@ -62,10 +69,10 @@ pub struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    pub fn new(node: &'a Node, errands: &'a Sender<Errand>, desk: &'a Desk) -> Watcher<'a> {
+    pub fn new(node: &'a Node, couriers: &'a Couriers, desk: &'a Desk) -> Watcher<'a> {
         Watcher {
             node,
-            errands,
+            couriers,
             desk,
             watched: HashMap::new(),
             visitors: Vec::new(),
@@ -89,9 +96,9 @@ impl<'a> Watcher<'a> {
             if self.wait(&door, signals, idle) {
                 log::info!("told to end");
                 self.told.get_or_insert_with(Instant::now);
-                self.desk.mappings.hurry();
+                self.hurry();
             }
-            if self.told.is_some() && self.is_needed() {
+            if self.told.is_some() && self.is_for_next() {
                 return Ok(End::Signal);
             }
             if self.is_idle(if self.told.is_some() {
@@ -109,18 +116,31 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// Told to end: whether programs run that the next keeper will look after. While files are mapped
-    /// there is no next one, for their memory is here; and what ended processes left is finished.
-    fn is_needed(&self) -> bool {
+    /// Told to end: mapped memory goes to the servers, and what ended processes left is told.
+    fn hurry(&self) {
+        self.couriers.hurry();
+        self.desk.mappings.hurry();
+        let mappings = Arc::clone(&self.desk.mappings);
+        std::thread::spawn(move || mappings.write_back_all());
+    }
+
+    /// Until when what is left may take.
+    pub fn end_by(&self) -> Instant {
+        let told = self.told.map(|at| at + END_WITHIN);
+        told.unwrap_or_else(|| Instant::now() + LEAVE_WITHIN)
+    }
+
+    /// Told to end: whether what is left is the next keeper's. While files are mapped, their memory is
+    /// here: they get all the time there is.
+    fn is_for_next(&self) -> bool {
         let is_late = self.told.is_some_and(|at| at.elapsed() > FINISH_WITHIN);
         let has_live = self.watched.values().any(|w| !w.is_over)
             || !self.node.arena.live_descriptions().is_empty();
-        self.node.arena.mapped_files() == 0 && (has_live || is_late)
+        is_late || (has_live && self.node.arena.mapped_files() == 0)
     }
 
     fn send(&self, errand: Errand) {
-        // The courier ends after us.
-        let _ = self.errands.send(errand);
+        self.couriers.send(errand);
     }
 
     fn is_empty(&self) -> bool {
@@ -157,7 +177,10 @@ impl<'a> Watcher<'a> {
                 .collect();
             fds.extend(with_fd.iter().map(|(_, fd)| fd.as_fd()));
             fds.extend(self.departures.fds());
-            let pause = self.departures.pause().unwrap_or(LOOK_EVERY);
+            let pause = match self.told {
+                Some(_) => LOOK_WHEN_TOLD,
+                None => self.departures.pause().unwrap_or(LOOK_EVERY),
+            };
             let ready = door::wait_readable(&fds, pause.min(LOOK_EVERY).min(idle));
             let processes = 2 + heard..2 + heard + with_fd.len();
             left = ready[processes.end..].to_vec();

@@ -156,6 +156,22 @@ fn memory_stays_while_it_is_mapped_and_its_last_changes_reach_the_servers() {
 }
 
 #[test]
+fn a_keeper_that_is_told_to_end_writes_back_what_is_mapped_and_goes() {
+    let mut kept = kept_with(&[b'.'; 100]);
+    let mapped = map(&kept);
+    let (rw, shared) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+    let fd = sys::borrow(mapped.bytes_fd);
+    // SAFETY: a new mapping; it goes with this process.
+    let memory = unsafe { rustix::mm::mmap(std::ptr::null_mut(), 100, rw, shared, fd, 0) };
+    // SAFETY: within the mapping made above, which nobody else uses.
+    unsafe { memory.unwrap().cast::<u8>().add(7).write(b'Z') };
+    let before = Instant::now();
+    assert_eq!(kept.stop(), End::Signal);
+    assert!(before.elapsed() < Duration::from_millis(1_500));
+    assert_eq!(kept.told.files.lock().unwrap()[&INO][7], b'Z');
+}
+
+#[test]
 fn an_executable_becomes_a_sealed_image_that_runs() {
     let program = std::fs::read("/bin/true").unwrap();
     let kept = kept_with(&program);

@@ -2,6 +2,7 @@
 
 use super::*;
 use sealfs_client::node::placeholder;
+use std::os::fd::AsRawFd;
 
 const LONG: Duration = Duration::from_secs(100);
 
@@ -126,6 +127,38 @@ fn a_keeper_that_is_told_to_end_finishes_what_ended_processes_left() {
     *kept.told.is_away.lock().unwrap() = false;
     assert_eq!(kept.end(), End::Idle);
     assert_eq!(kept.told.closed.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_keeper_that_is_told_to_end_does_so_though_no_server_answers() {
+    let mut kept = Kept::start(LONG);
+    *kept.told.is_away.lock().unwrap() = true;
+    kept.actor(1).kill();
+    until("the courier tried", || {
+        kept.node.arena.live_descriptions().is_empty()
+    });
+    let before = Instant::now();
+    assert_eq!(kept.stop(), End::Signal);
+    assert!(before.elapsed() < Duration::from_millis(1_500));
+}
+
+#[test]
+fn servers_are_asked_at_once_when_a_connection_breaks_and_until_they_answer() {
+    let kept = Kept::start(LONG);
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    kept.told.sockets.lock().unwrap().push(ours.as_raw_fd());
+    let _actor = kept.actor(1);
+    until("a renewal", || *kept.told.renewals.lock().unwrap() == 1);
+    *kept.told.is_away.lock().unwrap() = true;
+    let before = *kept.told.asked.lock().unwrap();
+    let cut = Instant::now();
+    drop(theirs);
+    until("it is asked again and again", || {
+        *kept.told.asked.lock().unwrap() > before + 5
+    });
+    *kept.told.is_away.lock().unwrap() = false;
+    until("it is told", || kept.told.known.lock().unwrap().len() == 1);
+    assert!(cut.elapsed() < Duration::from_secs(2), "before a renewal");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The keeper under real processes and a cluster that remembers what it was told.
 
+mod errands;
 mod files;
 mod lives;
 
@@ -57,6 +58,10 @@ pub struct Told {
     pub refused: Mutex<Option<SessionId>>,
     /// Every call fails until it is lifted.
     pub is_away: Mutex<bool>,
+    /// Open connections; what is listed counts as made anew.
+    pub sockets: Mutex<Vec<i32>>,
+    /// How often servers were asked whether they know what is open.
+    pub asked: Mutex<u32>,
 }
 
 impl Told {
@@ -77,6 +82,9 @@ impl Cluster for Told {
         }
         *self.renewals.lock().unwrap() += 1;
         Ok(())
+    }
+    fn sockets(&self) -> Vec<i32> {
+        self.sockets.lock().unwrap().clone()
     }
     fn end_session(&self, session: SessionId) -> Result<(), Errno> {
         self.sessions_ended.lock().unwrap().push(session);
@@ -106,6 +114,8 @@ impl Cluster for Told {
         open: &dyn Fn() -> Vec<Standing>,
         told: &mut Retold,
     ) -> Result<(), Errno> {
+        *self.asked.lock().unwrap() += 1;
+        self.here()?;
         let files = open().into_iter().map(|s| File {
             ino: s.file.ino,
             open: s.file.open,
