@@ -10,6 +10,7 @@
 //! `SEEDS=n` runs more of them (`make sim`), `FROM=n` begins elsewhere, `CALLS=n` makes them longer,
 //! `TRACE=1` prints every frame, and `DEEP=1` checks directories at every step.
 
+mod change;
 mod chaos;
 mod faults;
 mod history;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sealfs_protocol::InodeId;
 use sealfs_protocol::attr::Attr;
 use sealfs_protocol::message::{Op, OpReply};
+use sealfs_protocol::{Errno, InodeId};
 use sealfs_testkit::client::at;
 use sealfs_testkit::{Client, Cluster};
 
@@ -72,6 +72,43 @@ pub fn name_of(path: &str) -> &str {
 pub fn is_within(path: &str, top: &str) -> bool {
     path.strip_prefix(top)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether something is in a directory.
+pub fn is_full(tree: &Tree, path: &str) -> bool {
+    let below = format!("{path}/");
+    tree.keys().any(|p| p.starts_with(&below))
+}
+
+/// The error that a rename must have, if any.
+pub fn expect_rename(tree: &Tree, from: &str, to: &str) -> Option<Errno> {
+    let (old, new) = (&tree[from], tree.get(to));
+    let old_dir = old.is_dir();
+    if old_dir && to.starts_with(&format!("{from}/")) {
+        return Some(Errno::EINVAL);
+    }
+    let onto_above = from.starts_with(&format!("{to}/"));
+    let new = new.filter(|new| new.ino != old.ino)?;
+    match (old_dir, new.is_dir()) {
+        (true, false) => Some(Errno::ENOTDIR),
+        (false, true) => Some(Errno::EISDIR),
+        (true, true) if onto_above || is_full(tree, to) => Some(Errno::ENOTEMPTY),
+        _ => None,
+    }
+}
+
+/// A rename takes everything below along.
+pub fn move_all(tree: &mut Tree, from: &str, to: &str) {
+    let same = tree.get(to).map(|node| node.ino) == Some(tree[from].ino);
+    if same {
+        return;
+    }
+    let moved = tree.keys().filter(|p| is_within(p, from));
+    for path in moved.cloned().collect::<Vec<_>>() {
+        if let Some(node) = tree.remove(&path) {
+            tree.insert(format!("{to}{}", &path[from.len()..]), node);
+        }
+    }
 }
 
 /// Reads a tree.

@@ -12,9 +12,12 @@ use sealfs_protocol::message::{Op, OpReply};
 use sealfs_protocol::{Errno, Incarnation, InodeId, OpenId};
 use sealfs_testkit::{Client, Cluster, Outcome};
 
+use crate::change::Change;
 use crate::listing::Listing;
-use crate::tree::{Node, Tree, brief, is_within, name_of, parent_of, walk};
-use crate::work::{Ask, Change, Progress, Work};
+use crate::tree::{
+    Node, Tree, brief, expect_rename, is_full, is_within, move_all, name_of, parent_of, walk,
+};
+use crate::work::{Ask, Progress, Work};
 
 /// Steps between two times of syncing.
 const STEPS_PER_SYNC: u32 = 8;
@@ -153,7 +156,7 @@ impl Home {
                 _ => self.expect(false, || format!("{path}: {said:?}")),
             },
             Doing::Remove(path) => {
-                let full = self.is_full(&path);
+                let full = is_full(&self.tree, &path);
                 let right = errno == full.then_some(Errno::ENOTEMPTY);
                 self.expect(right, || format!("{path}: {said:?}"));
                 if errno.is_none() {
@@ -161,10 +164,10 @@ impl Home {
                 }
             }
             Doing::Rename(from, to) => {
-                let right = errno == self.expect_rename(&from, &to);
+                let right = errno == expect_rename(&self.tree, &from, &to);
                 self.expect(right, || format!("{from} to {to}: {said:?}"));
                 if right && errno.is_none() {
-                    self.move_all(&from, &to);
+                    move_all(&mut self.tree, &from, &to);
                 }
             }
             Doing::Link(from, to) => {
@@ -401,40 +404,5 @@ impl Home {
         safe.touched.extend(found.keys().cloned());
         safe.touched.extend(self.tree.keys().cloned());
         self.tree = found;
-    }
-
-    fn is_full(&self, path: &str) -> bool {
-        let below = format!("{path}/");
-        self.tree.keys().any(|p| p.starts_with(&below))
-    }
-
-    fn expect_rename(&self, from: &str, to: &str) -> Option<Errno> {
-        let (old, new) = (&self.tree[from], self.tree.get(to));
-        let old_dir = old.is_dir();
-        if old_dir && to.starts_with(&format!("{from}/")) {
-            return Some(Errno::EINVAL);
-        }
-        let onto_above = from.starts_with(&format!("{to}/"));
-        let new = new.filter(|new| new.ino != old.ino)?;
-        match (old_dir, new.is_dir()) {
-            (true, false) => Some(Errno::ENOTDIR),
-            (false, true) => Some(Errno::EISDIR),
-            (true, true) if onto_above || self.is_full(to) => Some(Errno::ENOTEMPTY),
-            _ => None,
-        }
-    }
-
-    fn move_all(&mut self, from: &str, to: &str) {
-        let same = self.tree.get(to).map(|node| node.ino) == Some(self.tree[from].ino);
-        if same {
-            return;
-        }
-        let moved = self.tree.keys().filter(|p| is_within(p, from));
-        for path in moved.cloned().collect::<Vec<_>>() {
-            if let Some(node) = self.tree.remove(&path) {
-                self.tree
-                    .insert(format!("{to}{}", &path[from.len()..]), node);
-            }
-        }
     }
 }

@@ -7,9 +7,10 @@ use sealfs_testkit::client::at;
 use sealfs_testkit::{Client, Cluster, Random};
 
 use super::{Doing, Home, Nameless, STEPS_PER_SYNC};
+use crate::change::Change;
 use crate::listing::Listing;
 use crate::tree::{Node, is_within, name_of, parent_of};
-use crate::work::{Ask, Change, Work};
+use crate::work::{Ask, Work};
 use crate::{O_CREAT, O_RDWR};
 
 /// open(2): `O_TMPFILE`, which includes `O_DIRECTORY`.
