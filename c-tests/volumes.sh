@@ -193,6 +193,35 @@ os.write(source, data[:1 << 20])
 fill("copy", 1 << 20, 0, BLOCKS - 256, lambda fd, end, step: os.copy_file_range(source, fd, step, 0, end))
 END
 }
+gaps-behind-what-was-refused-are-zeros() {
+    "$sealfs" volume create vt-gap --quota 20M
+    in_volume vt-gap python3 - "$mount" <<'END'
+import errno, os, sys
+place = sys.argv[1] + "/"
+data = b"x" * (8 << 20)
+for flags in (os.O_APPEND, 0):
+    spare = os.open(place + "spare", os.O_CREAT | os.O_RDWR)
+    os.write(spare, data)
+    fd = os.open(place + "f", os.O_CREAT | os.O_RDWR | flags)
+    try:
+        while os.write(fd, data):
+            pass
+        assert False
+    except OSError as e:
+        assert e.errno == errno.EDQUOT, e
+    size = os.fstat(fd).st_size
+    os.close(fd)
+    os.close(spare)
+    os.unlink(place + "spare")
+    gap = 7 << 20
+    fd = os.open(place + "f", os.O_RDWR)
+    assert os.pwrite(fd, b"end", size + gap) == 3
+    assert os.pread(fd, gap + 9, size) == bytes(gap) + b"end", flags
+    assert os.pread(fd, size, 0) == (data * 3)[:size]
+    os.close(fd)
+    os.unlink(place + "f")
+END
+}
 inode-quota-by-touch() {
     "$sealfs" volume create vt-inodes --inodes 101
     in_volume vt-inodes bash -c "cd $mount && mkdir d && for i in \$(seq 99); do : > d/\$i; done"
@@ -233,6 +262,7 @@ chunk-size-of-a-directory() {
 t chunk-size-of-a-directory 60
 t quota-by-dd-and-rm 90
 t a-write-that-fits-in-part-is-short 90
+t gaps-behind-what-was-refused-are-zeros 90
 t inode-quota-by-touch 60
 t many-programs-fill-one-quota 90
 t usage-is-what-du-says 60

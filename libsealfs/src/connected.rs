@@ -126,6 +126,12 @@ fn published_state() -> Option<ClusterState> {
     state_file::read(known_runtime()?, &settings()?.manager)
 }
 
+fn note_extending(begins: bool) {
+    if let (Some(arena), Ok(me)) = (process::known_arena(), process::me()) {
+        arena.note_extending(me, begins);
+    }
+}
+
 fn connect(state: &State) -> Result<Connected, Errno> {
     let settings = settings().ok_or(Errno::EIO)?;
     let node = known_node().ok_or(Errno::EIO)?;
@@ -134,6 +140,7 @@ fn connect(state: &State) -> Result<Connected, Errno> {
     config.cluster_state = published_state();
     config.published_state = Some(published_state);
     config.live_opens = Some(|| Some(process::known_arena()?.live_opens()));
+    config.extending = Some(note_extending);
     config.deadline_ms = settings.deadline_ms;
     config.first_sequence = state.registration.first_sequence().0;
     config.hooks = descriptors::hooks();

@@ -61,6 +61,7 @@ impl Fs {
         };
         let op = Op::Publish {
             ino: file.ino,
+            from_bytes: 0,
             size_at_least_bytes: CHUNKS * CHUNK_BYTES,
             wide: true,
             generation: TruncateGeneration(0),

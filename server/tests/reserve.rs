@@ -102,6 +102,7 @@ impl Fs {
         if offset >= CHUNK && !attr.wide {
             let op = Op::Publish {
                 ino,
+                from_bytes: 0,
                 size_at_least_bytes: 0,
                 wide: true,
                 generation: attr.generation,

@@ -168,6 +168,7 @@ impl Fs {
         if wide {
             let op = Op::Publish {
                 ino,
+                from_bytes: 0,
                 size_at_least_bytes: 0,
                 wide,
                 generation,
@@ -194,6 +195,7 @@ impl Fs {
         if wide {
             let op = Op::Publish {
                 ino,
+                from_bytes: offset,
                 size_at_least_bytes: offset + len,
                 wide,
                 generation,

@@ -266,13 +266,20 @@ pub enum Op {
         open: OpenId,
     },
     /// After (or, with `wide` alone, before) writes beyond chunk 0: raises the size, sets mtime.
-    /// → `Written` with the size as it is now
+    /// What was written begins at `from_bytes`; behind the end it leaves a gap. → `Written` with the
+    /// size as it is now; `StaleGeneration` also if the gap was cut first, and with it what was written
     Publish {
         ino: InodeId,
+        from_bytes: u64,
         size_at_least_bytes: u64,
         wide: bool,
         generation: TruncateGeneration,
         open: OpenId,
+    },
+    /// Bytes may lie behind the end of a file that nobody publishes any more: they are cut, under a new
+    /// truncate generation, before a gap shows them. → `Done`
+    Doubt {
+        ino: InodeId,
     },
     /// fallocate(2) on one file; `mode` as FALLOC_FL_*. → `Attr`
     Allocate {

@@ -20,6 +20,10 @@ pub struct Config {
     pub published_state: Option<fn() -> Option<ClusterState>>,
     /// Every description that is open in a process of this session, if there may be others.
     pub live_opens: Option<fn() -> Option<Vec<OpenId>>>,
+    /// Told when a write begins (`true`) that sends bytes behind the end of a file before it says so to
+    /// the file's owner, and when none of it is left that nobody will publish. Who ends in between
+    /// leaves that to those who see it end.
+    pub extending: Option<fn(bool)>,
     pub volume: String,
     /// The mount prefix, absolute, without a final slash.
     pub mount: Vec<u8>,
@@ -39,6 +43,7 @@ impl Config {
             cluster_state: None,
             published_state: None,
             live_opens: None,
+            extending: None,
             volume: volume.to_owned(),
             mount: mount.to_vec(),
             deadline_ms: sealfs_protocol::limits::CALL_DEADLINE_MS,

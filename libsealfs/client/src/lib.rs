@@ -39,6 +39,7 @@ mod read;
 mod reassert;
 mod room;
 mod seek;
+mod sent;
 mod session;
 mod slots;
 mod walk;

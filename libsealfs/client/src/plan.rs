@@ -123,7 +123,7 @@ impl<'a> Batch<'a> {
     }
 
     fn add_publish(&mut self, window: Window<'_>, info: FileInfo, size: u64) {
-        let op = publish_op(window.file, info, size);
+        let op = publish_op(window.file, info, window.offset, size);
         self.ops.push((window.file.ino.partition(), op));
         self.roles.push(None);
     }
@@ -170,9 +170,15 @@ impl<'a> Batch<'a> {
 }
 
 /// Who publishes has bytes beyond chunk 0, or is about to.
-pub(crate) fn publish_op(file: FileRef, info: FileInfo, size_at_least_bytes: u64) -> Op {
+pub(crate) fn publish_op(
+    file: FileRef,
+    info: FileInfo,
+    from_bytes: u64,
+    size_at_least_bytes: u64,
+) -> Op {
     Op::Publish {
         ino: file.ino,
+        from_bytes,
         size_at_least_bytes,
         wide: true,
         generation: info.generation,

@@ -1,10 +1,11 @@
 //! Writing: data goes to the chunks' owners from the caller's memory, then the size is published.
 //!
 //! What must stay true: nobody sees a size whose bytes are not there (data first, then the size; the
-//! `wide` bit before any data beyond chunk 0); a write that returned is what later reads see; what a
+//! `wide` bit before any data beyond chunk 0), nor bytes behind the end that were never published (who
+//! leaves some tells the owner, which cuts them before a gap shows them); a write that returned is what later reads see; what a
 //! call reports is the contiguous prefix that landed (of what there is no room for as a whole, as much
-//! as fits: `room`); a span that landed is not sent again under a
-//! new sequence, since that could undo what somebody else wrote since.
+//! as fits: `room`); a span that landed is not sent again under a new sequence, since that could undo
+//! what somebody else wrote since, unless it lay behind the end and was cut.
 
 use crate::client::Client;
 use crate::config::FileRef;
@@ -12,14 +13,17 @@ use crate::files::FileInfo;
 use crate::part::{Answer, Part};
 use crate::plan::{Content, Extra, Fate, Piece, Window, batches, cut, publish_op};
 use crate::room::is_full;
-use sealfs_protocol::Errno;
+use crate::sent::{Prefix, Sent, Size, leaves_some, prefix_of, reopen};
 use sealfs_protocol::limits::{FILE_SIZE_MAX_BYTES, IO_MAX_BYTES};
 use sealfs_protocol::message::{Op, OpReply, Refusal};
 use sealfs_protocol::ring::Ring;
+use sealfs_protocol::{Errno, InodeId};
 use sealfs_transport::memory::{IoVec, slice, total};
 
 /// Most data that is under way at once, in bytes: a frame's payload at most.
 const WINDOW_BYTES: usize = 8 << 20;
+/// How long a write that failed tries to tell what it has left, in ms.
+const DOUBT_WITHIN_MS: u32 = 1_000;
 
 impl Client {
     /// Writes at `offset`; the length of the contiguous prefix that landed, or why nothing did.
@@ -66,41 +70,67 @@ impl Client {
     }
 
     /// One go at a whole window.
-    pub(crate) fn write_prefix(&self, mut window: Window<'_>) -> Result<Prefix, Errno> {
-        let deadline = self.deadline();
-        let mut info = self.file_info(window.file)?;
+    pub(crate) fn write_prefix(&self, window: Window<'_>) -> Result<Prefix, Errno> {
+        let info = self.file_info(window.file)?;
         let state = self.shared.cluster.state();
         let mut pieces = cut(window, info, &state.ring);
+        let mut extends = false;
+        let done = self.write_rounds(window, info, &mut pieces, &state.ring, &mut extends);
+        if extends {
+            let leaves = done.is_err() || leaves_some(&pieces);
+            // If the owner cannot be told now, whoever sees this process end tells it.
+            if !leaves || self.doubt_end(window.file.ino).is_ok() {
+                self.shared.config.extending.inspect(|note| note(false));
+            }
+        }
+        done.map(|()| prefix_of(&pieces))
+    }
+
+    /// Sends the pieces until all have found their fate, or fails. `extends`: something was sent behind
+    /// the end.
+    fn write_rounds(
+        &self,
+        mut window: Window<'_>,
+        mut info: FileInfo,
+        pieces: &mut [Piece],
+        ring: &Ring,
+        extends: &mut bool,
+    ) -> Result<(), Errno> {
+        let deadline = self.deadline();
+        let is_over = |pieces: &[Piece]| pieces.iter().all(|p| p.fate != Fate::Open);
+        let beyond = pieces.iter().any(|p| p.span.chunk > 0);
+        let end = window.offset + window.len as u64;
         loop {
-            let stale = self.write_round(window, info, &mut pieces, &state.ring)?;
-            if !stale || pieces.iter().all(|p| p.fate != Fate::Open) {
-                break;
+            if beyond && end > info.size_bytes && !*extends {
+                *extends = true;
+                self.shared.config.extending.inspect(|note| note(true));
+            }
+            let stale = self.write_round(window, info, pieces, ring)?;
+            if !stale || is_over(pieces) {
+                return Ok(());
             }
             if self.shared.config.world.now() >= deadline {
                 return Err(Errno::EIO);
             }
             info = self.file_info(window.file)?;
-            self.look_at_source(&mut window, &mut pieces)?;
-            if pieces.iter().all(|p| p.fate != Fate::Open) {
-                break;
+            self.look_at_source(&mut window, pieces)?;
+            if is_over(pieces) {
+                return Ok(());
             }
         }
-        let mut prefix = Prefix {
-            landed: 0,
-            failed: None,
-        };
-        for piece in &pieces {
-            let len = piece.span.len_bytes as usize;
-            match piece.fate {
-                Fate::Landed => prefix.landed += len,
-                Fate::Failed(errno) => {
-                    prefix.failed = Some((errno, len));
-                    break;
-                }
-                Fate::Beyond | Fate::Open => break,
-            }
-        }
-        Ok(prefix)
+    }
+
+    /// Tells that bytes may lie behind the end of a file which nobody will publish. It does not last
+    /// long: an owner that is down does not need it, since it doubts every file when it starts.
+    pub fn doubt_end(&self, ino: InodeId) -> Result<(), Errno> {
+        let slot = self.shared.slots.take();
+        let ops = vec![(ino.partition(), Op::Doubt { ino })];
+        let mut parts = [Part::new(&slot, ops, &[], &mut [])];
+        let mut mode = self.mode(&slot);
+        mode.deadline = self.now().after_ms(DOUBT_WITHIN_MS);
+        self.run(&mut parts, &mut mode);
+        let [part] = parts;
+        part.single().map(drop)
     }
 
     /// Sends every open piece, and publishes what landed. True: the truncate generation was another,
@@ -134,7 +164,7 @@ impl Client {
             };
             self.send_pieces(window, info, pieces, extra)?
         } else {
-            if !info.wide && self.publish(window.file, info, 0)? {
+            if !info.wide && self.publish(window, info, 0)? {
                 return Ok(true);
             }
             let extra = Extra {
@@ -144,24 +174,30 @@ impl Client {
             };
             self.send_pieces(window, info, pieces, extra)?
         };
-        let landed = pieces.iter().take_while(|p| p.fate == Fate::Landed);
-        let landed: u64 = landed.map(|p| u64::from(p.span.len_bytes)).sum();
+        let landed = prefix_of(pieces).landed as u64;
         let landed_end = window.offset + landed;
-        if landed > 0 && landed_end > info.size_bytes && !sent.published {
-            // If the file was truncated in between, what was written is cut: nothing to publish.
-            self.publish(window.file, info, landed_end)?;
+        let grown = landed > 0 && landed_end > info.size_bytes;
+        let stale = match sent.size {
+            Size::Refused => true,
+            Size::Untold if grown => self.publish(window, info, landed_end)?,
+            Size::Untold | Size::Published => false,
+        };
+        if stale {
+            // What lay behind the end was cut in between: it is written again.
+            reopen(pieces, window.offset, info.size_bytes);
         }
-        Ok(sent.stale)
+        Ok(sent.stale || stale)
     }
 
     /// Raises the size. True: the truncate generation was another.
     fn publish(
         &self,
-        file: FileRef,
+        window: Window<'_>,
         info: FileInfo,
         size_at_least_bytes: u64,
     ) -> Result<bool, Errno> {
-        let op = publish_op(file, info, size_at_least_bytes);
+        let file = window.file;
+        let op = publish_op(file, info, window.offset, size_at_least_bytes);
         match self.call(file.ino.partition(), op)? {
             OpReply::Written { size_bytes, .. } => {
                 let mut files = self.shared.files.lock();
@@ -200,9 +236,14 @@ impl Client {
             .map(|(ops, payload)| Part::new(&slot, ops, payload, &mut []))
             .collect();
         self.run(&mut parts, &mut self.mode(&slot));
+        let publishes = extra.publish.is_some_and(|size| size > 0);
         let mut sent = Sent {
             stale: false,
-            published: extra.publish.is_some_and(|size| size > 0),
+            size: if publishes {
+                Size::Published
+            } else {
+                Size::Untold
+            },
         };
         for (part, roles) in parts.iter_mut().zip(&roles) {
             match part.take_answer() {
@@ -210,7 +251,7 @@ impl Client {
                     self.settle(window.file, info, pieces, roles, &answer, &mut sent)?;
                 }
                 Err(errno) => {
-                    sent.published = false;
+                    sent.size = Size::Untold;
                     for index in roles.iter().flatten() {
                         pieces[*index].fate = Fate::Failed(errno);
                     }
@@ -246,11 +287,14 @@ impl Client {
                 }
                 OpReply::Refused(Refusal::StaleGeneration { attr }) => {
                     sent.stale = true;
+                    if role.is_none() {
+                        sent.size = Size::Refused;
+                    }
                     self.refresh_file(file, attr.as_ref())?;
                 }
                 OpReply::Errno(errno) => match role {
                     Some(index) => pieces[*index].fate = Fate::Failed(*errno),
-                    None => sent.published = false,
+                    None => sent.size = Size::Untold,
                 },
                 _ => return Err(Errno::EIO),
             }
@@ -328,20 +372,4 @@ impl Client {
             None => Err(Errno::EIO),
         }
     }
-}
-
-/// How far a window came.
-pub(crate) struct Prefix {
-    /// Bytes from its start on that are there.
-    pub landed: usize,
-    /// Why the piece behind them is not, and how long it is.
-    pub failed: Option<(Errno, usize)>,
-}
-
-/// What became of a round's requests as a whole.
-struct Sent {
-    /// The truncate generation was another.
-    stale: bool,
-    /// The new size was published along with the data.
-    published: bool,
 }

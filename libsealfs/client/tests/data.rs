@@ -34,6 +34,17 @@ fn generation_of(op: &Op) -> Option<TruncateGeneration> {
     }
 }
 
+fn is_growth(op: &Op) -> bool {
+    let Op::Publish {
+        size_at_least_bytes,
+        ..
+    } = op
+    else {
+        return false;
+    };
+    *size_at_least_bytes > 0
+}
+
 /// The file as three shards together hold it, and what request slots did last.
 struct Servers {
     chunks: HashMap<u64, Vec<u8>>,
@@ -42,7 +53,7 @@ struct Servers {
     generation: TruncateGeneration,
     slots: HashMap<(PartitionId, u16), (Sequence, HashMap<usize, OpReply>)>,
     /// Each request takes one: 1 breaks the connection before it, 2 after it took effect; 3 cuts
-    /// the file to its present size behind a reader's back.
+    /// the file to its present size behind a reader's back, or before a new size is told.
     faults: Vec<u8>,
 }
 
@@ -93,7 +104,12 @@ impl Servers {
                 None if failed && matches!(entry.op, Op::Publish { .. }) => {
                     replies.last().cloned().unwrap()
                 }
-                None => self.execute(entry, data, &mut out),
+                None => {
+                    if fault == 3 && is_growth(&entry.op) {
+                        self.truncate(self.size);
+                    }
+                    self.execute(entry, data, &mut out)
+                }
             };
             if !matches!(reply, OpReply::Refused(_)) {
                 let slot = self.slots.entry(place).or_default();

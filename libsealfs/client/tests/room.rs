@@ -27,8 +27,11 @@ const FILE: FileRef = FileRef {
 struct Store {
     blocks: HashSet<u64>,
     room: usize,
+    /// There is none at all in this chunk.
+    full: Option<u64>,
     size: u64,
     asked: usize,
+    doubted: usize,
 }
 
 impl Store {
@@ -37,7 +40,7 @@ impl Store {
         let end = offset + u64::from(len);
         let mut blocks = self.blocks.clone();
         blocks.extend(offset / BLOCK..end.div_ceil(BLOCK));
-        if blocks.len() > self.room {
+        if blocks.len() > self.room || self.full == Some(offset >> 16) {
             return OpReply::Errno(Errno::EDQUOT);
         }
         self.blocks = blocks;
@@ -92,6 +95,10 @@ impl Store {
                     self.size = self.size.max(*size_at_least_bytes);
                     self.written(0)
                 }
+                (Op::Doubt { .. }, None) => {
+                    self.doubted += 1;
+                    OpReply::Done
+                }
                 (other, _) => panic!("{other:?}"),
             };
             replies.push(reply);
@@ -125,6 +132,20 @@ fn a_write_that_fits_in_part_is_short_and_the_next_is_refused() {
         let store = store.lock().unwrap();
         assert_eq!(store.blocks.len(), room);
     }
+}
+
+#[test]
+fn the_owner_hears_of_what_has_landed_behind_a_refused_piece() {
+    let store = Arc::new(Mutex::new(Store {
+        room: usize::MAX,
+        full: Some(1),
+        ..Store::default()
+    }));
+    let served = Arc::clone(&store);
+    let (client, _) = sim::client(3, move |seen| served.lock().unwrap().serve(seen));
+    let data = vec![1; 4 << 16];
+    assert_eq!(client.write(FILE, 0, &[IoVec::new(&data)]), Ok(1 << 16));
+    assert_eq!(store.lock().unwrap().doubted, 1);
 }
 
 #[test]

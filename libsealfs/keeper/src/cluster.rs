@@ -34,6 +34,8 @@ pub trait Cluster: Send + Sync {
     fn end_session(&self, session: SessionId) -> Result<(), Errno>;
     fn end_client(&self, client: ClientId) -> Result<(), Errno>;
     fn close(&self, file: File) -> Result<(), Errno>;
+    /// Bytes may lie behind the end of a file that nobody will publish.
+    fn doubt(&self, ino: InodeId) -> Result<(), Errno>;
     /// A program's description is not read from any more.
     fn give_back(&self, file: File);
     /// The description exists (still, or as one more of an inode that is open); `executes`: nobody

@@ -16,7 +16,7 @@ use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::processes::Registered;
 use sealfs_client::node::reclaim::Remains;
 use sealfs_protocol::limits::SESSION_LEASE_MS;
-use sealfs_protocol::{Errno, SessionId};
+use sealfs_protocol::{Errno, InodeId, SessionId};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -47,13 +47,15 @@ pub enum Errand {
     /// Once more: it may have come before a server that restarted was told of the description.
     CloseAgain(ManagerIndex, File),
     EndClient(Registered),
+    /// Somebody may have ended in the middle of a write to the file.
+    Doubt(ManagerIndex, InodeId),
 }
 
 impl Errand {
     pub fn manager(&self) -> ManagerIndex {
         match self {
             Errand::Close(remains) => remains.manager,
-            Errand::CloseAgain(manager, _) => *manager,
+            Errand::CloseAgain(manager, _) | Errand::Doubt(manager, _) => *manager,
             Errand::EndClient(process) => process.manager,
         }
     }
@@ -240,6 +242,7 @@ impl Courier {
                 open: r.open,
             }),
             Errand::CloseAgain(_, file) => self.cluster()?.close(file),
+            Errand::Doubt(_, ino) => self.cluster()?.doubt(ino),
             Errand::EndClient(p) if p.is_ended || p.client.0 == 0 => Ok(()),
             Errand::EndClient(p) => self.cluster()?.end_client(p.client),
         }
@@ -253,7 +256,7 @@ impl Courier {
         match errand {
             Errand::Close(remains) => self.node.arena.release(remains.id),
             Errand::EndClient(process) => self.node.arena.forget_process(process.index),
-            Errand::CloseAgain(..) => {}
+            Errand::CloseAgain(..) | Errand::Doubt(..) => {}
         }
     }
 

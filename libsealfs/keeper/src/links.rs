@@ -11,7 +11,7 @@ use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::state_file;
 use sealfs_client::{Client, Config, FileRef, Identity, Standing};
 use sealfs_protocol::message::Credentials;
-use sealfs_protocol::{ClientId, Errno, SessionId, VolumeId};
+use sealfs_protocol::{ClientId, Errno, InodeId, SessionId, VolumeId};
 use sealfs_transport::memory::{IoVec, IoVecMut};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -173,6 +173,10 @@ impl Cluster for Link {
 
     fn close(&self, file: File) -> Result<(), Errno> {
         self.client.close_now(wire(file))
+    }
+
+    fn doubt(&self, ino: InodeId) -> Result<(), Errno> {
+        self.client.doubt_end(ino)
     }
 
     fn give_back(&self, file: File) {

@@ -15,10 +15,11 @@ use crate::run::Node;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags};
 use sealfs_client::node::processes::{Process, ProcessIndex, Registered};
+use sealfs_client::node::reclaim::Remains;
 use sealfs_client::node::sys;
 use sealfs_client::node::sys::Fd;
 use sealfs_client::node::wire::KeeperRequest;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,7 +87,13 @@ impl<'a> Watcher<'a> {
     /// Watches until nobody is left for `idle`, or a signal comes.
     pub fn run(&mut self, door: Door<'_>, signals: &Fd, idle: Duration) -> Result<End, String> {
         let mut door = door;
-        for remains in self.node.arena.unfinished() {
+        let unfinished = self.node.arena.unfinished();
+        let mut listed = self.node.arena.processes();
+        if listed.any(|p| self.node.arena.was_extending(p.index)) {
+            // The keeper before may not have come to that.
+            self.doubt_ends(unfinished.iter());
+        }
+        for remains in unfinished {
             self.send(Errand::Close(remains));
         }
         loop {
@@ -280,11 +287,26 @@ impl<'a> Watcher<'a> {
             .find(|r| r.index == index)
             .unwrap_or(watched.registered);
         log::info!("process {} ended", registered.process.pid);
-        for remains in self.node.arena.take_remains(&self.node.runtime, index) {
+        let was_extending = self.node.arena.was_extending(index);
+        let left = self.node.arena.take_remains(&self.node.runtime, index);
+        if was_extending {
+            let open = self.node.arena.live_descriptions();
+            let open = open.iter().chain(&left);
+            self.doubt_ends(open.filter(|r| r.manager == registered.manager));
+        }
+        for remains in left {
             self.send(Errand::Close(remains));
         }
         self.send(Errand::EndClient(registered));
         self.next_sweep = Instant::now();
+    }
+
+    /// One that had these files open may have ended in the middle of a write.
+    fn doubt_ends<'r>(&self, open: impl Iterator<Item = &'r Remains>) {
+        let files: BTreeSet<_> = open.map(|r| (r.manager, r.ino)).collect();
+        for (manager, ino) in files {
+            self.send(Errand::Doubt(manager, ino));
+        }
     }
 
     /// Takes over shared descriptions that nobody holds any more.

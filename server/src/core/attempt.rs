@@ -31,7 +31,9 @@ struct Outcome {
     changes: Changes,
     needs: Vec<super::task::Need>,
     holds: Vec<(Db, Key)>,
+    shuts: bool,
 }
+
 impl<W: World> Core<W> {
     /// One run of the current operation, and whatever follows from it.
     pub(crate) fn attempt(&mut self, task: &mut Task, data: &[u8]) -> Attempt {
@@ -54,9 +56,12 @@ impl<W: World> Core<W> {
             changes,
             needs,
             holds,
+            shuts,
         } = self.run_once(task, data);
-        let goes_on = changes.again || matches!(result, Err(Halt::Need));
-        if goes_on && let Err((db, key)) = self.keep_holds(task, holds) {
+        let goes_on = changes.again
+            || matches!(result, Err(Halt::Need))
+            || shuts && matches!(result, Err(Halt::Flush { .. }));
+        if goes_on && let Err((db, key)) = self.keep_holds(task, holds, shuts) {
             self.abandon(changes);
             return self.wait_for_key(task, db, key);
         }
@@ -127,6 +132,7 @@ impl<W: World> Core<W> {
             cluster: &self.cluster,
             opens: &self.opens,
             access: &self.access,
+            ends: &self.ends,
             file_locks: &self.file_locks,
             versions: &self.versions,
             caller: &task.caller,
@@ -145,6 +151,7 @@ impl<W: World> Core<W> {
             changes: Changes::default(),
             needs: Vec::new(),
             holds: Vec::new(),
+            shuts: false,
             charged: smallvec::SmallVec::new(),
         };
         let result = match &task.work {
@@ -159,6 +166,7 @@ impl<W: World> Core<W> {
             changes: std::mem::take(&mut view.changes),
             needs: std::mem::take(&mut view.needs),
             holds: std::mem::take(&mut view.holds),
+            shuts: view.shuts,
             result,
         };
         if outcome.result.is_err() || outcome.changes.again {

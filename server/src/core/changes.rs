@@ -57,6 +57,9 @@ pub enum MemoryChange {
     Version(VolumeId, RenameVersion, Vec<InodeId>),
     /// The access time has moved, or (`None`) was set by hand.
     Accessed(InodeId, Option<Time>),
+    /// Bytes that nobody publishes may lie behind the end of a file, or are cut.
+    Doubted(InodeId),
+    Settled(InodeId),
     /// A directory is large and not split.
     Grown(InodeId),
 }

@@ -256,6 +256,8 @@ impl<W: World> Core<W> {
                 self.ready.extend(self.file_locks.waiters(ino));
             }
             MemoryChange::Accessed(ino, time) => self.keep_access_time(ino, time),
+            MemoryChange::Doubted(ino) => self.ends.doubt(ino),
+            MemoryChange::Settled(ino) => self.ends.settle(ino),
             // Its owner alone knows the names that it has.
             MemoryChange::Grown(ino) if self.cluster.is_mine(ino.partition()) => {
                 self.split_soon(ino);

@@ -188,6 +188,8 @@ impl<W: World> Core<W> {
         }
         if let Ended::Session(session) = who {
             for ino in self.opens.end_session(session) {
+                // It may have ended in the middle of a write.
+                self.ends.doubt(ino);
                 self.reap_soon(ino);
             }
             for ino in self.file_locks.unseal_session(session) {

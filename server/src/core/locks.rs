@@ -6,7 +6,8 @@
 //! holds locks itself and is younger (wait-die), so no circle of waiting can close.
 //!
 //! What must stay true: a key has one holder; a *prepared* key may change at any moment by a
-//! decision taken elsewhere, so it is not even read; any other locked key may be read.
+//! decision taken elsewhere, so it is not even read, nor the inode of a file that is being cut; any
+//! other locked key may be read.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -15,6 +15,7 @@ mod cluster;
 mod commit;
 mod control;
 mod deadlock;
+mod ends;
 pub mod event;
 pub mod flock;
 mod frames;
@@ -49,6 +50,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use access::AccessTimes;
 pub use changes::MemoryChange;
 pub use cluster::Cluster;
+use ends::Ends;
 pub use event::{Action, ConnId, Event, Fault, Halt, Now, OpResult, World};
 pub use flock::FileLocks;
 pub use opens::Opens;
@@ -137,6 +139,7 @@ pub struct Core<W: World> {
     /// Circles of processes that wait for record locks of several shards.
     pub(crate) search: deadlock::Search,
 
+    pub(crate) ends: Ends,
     /// Inodes without names.
     pub(crate) orphans: BTreeSet<InodeId>,
     /// After a restart, until everybody has told what is open: no orphan is collected.
@@ -164,6 +167,7 @@ pub(crate) enum FlushWait<W: World> {
 impl<W: World> Core<W> {
     /// A core over an opened store. It serves once it has adopted a state.
     pub fn new(meta: Meta<W::Kv, W::Device>, cluster: ClusterId, shard: ShardId) -> Core<W> {
+        let ends = Ends::new(meta.first_sequence());
         let mut core = Core {
             meta,
             cluster: Cluster::new(cluster, shard),
@@ -196,6 +200,7 @@ impl<W: World> Core<W> {
             settled: Remembered::default(),
             next_txn: 0,
             search: deadlock::Search::default(),
+            ends,
             orphans: BTreeSet::new(),
             grace: None,
             lost_after: None,

@@ -45,6 +45,8 @@ pub struct Caller {
 pub enum Job {
     /// Install the pending truncation of an inode on all its layout slots.
     Truncate(InodeId),
+    /// Bytes may lie behind the end of a file that nobody will publish.
+    Doubt(InodeId),
     /// Remove an inode without names if nobody has it open.
     Reap(InodeId),
     /// Split a directory that has grown large.

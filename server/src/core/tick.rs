@@ -2,13 +2,14 @@
 
 use super::event::Action;
 use super::peers::Purpose;
-use super::task::{Ended, TaskId, Waiting, Work};
+use super::task::{Ended, Task, TaskId, Waiting, Work};
 use super::versions::{LEASE_MS, PUSH_MS};
 use super::{Core, FlushWait, World};
 use crate::meta::{CommitDone, FlushDone};
 use crate::store::StoreError;
+use sealfs_protocol::message::Op;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
-use sealfs_protocol::{Errno, ShardId, VolumeId};
+use sealfs_protocol::{Errno, InodeId, ShardId, VolumeId};
 
 const MS: u64 = 1_000_000;
 /// Shortest time between two looks at deadlines, leases and the like, in ns.
@@ -176,6 +177,9 @@ impl<W: World> Core<W> {
         }
         self.forget_questions(id);
         self.release_shared(&mut task);
+        if let Some(ino) = unanswered_append(&task) {
+            self.ends.doubt(ino);
+        }
         self.jobs.extend(task.memo.undo.take());
         task.held = Some(Self::errno_answer(Errno::EIO));
         self.drive(task, None);
@@ -227,5 +231,16 @@ impl<W: World> Core<W> {
             };
             self.send_peer(shard, request, &[], Purpose::Push);
         }
+    }
+}
+
+/// Bytes of an append that is given up may have landed on another shard.
+fn unanswered_append(task: &Task) -> Option<InodeId> {
+    let Work::Request(request) = &task.work else {
+        return None;
+    };
+    match request.ops.get(task.index)?.op {
+        Op::Append { ino, .. } => Some(ino),
+        _ => None,
     }
 }

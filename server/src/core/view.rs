@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use super::access::AccessTimes;
 use super::changes::{Bump, Changes, MemoryChange, Value, Write};
 use super::cluster::Cluster;
+use super::ends::Ends;
 use super::event::{Halt, Now, OpResult, World};
 use super::flock::FileLocks;
 use super::locks::KeyLocks;
@@ -33,6 +34,7 @@ pub struct View<'a, W: World> {
     pub cluster: &'a Cluster,
     pub opens: &'a Opens,
     pub(super) access: &'a AccessTimes,
+    pub ends: &'a Ends,
     pub file_locks: &'a FileLocks,
     pub versions: &'a Versions,
     pub caller: &'a Caller,
@@ -59,6 +61,8 @@ pub struct View<'a, W: World> {
     pub(super) needs: Vec<Need>,
     /// Local keys to be held from now on, while other shards work for this operation.
     pub(super) holds: Vec<(Db, Key)>,
+    /// And not to be read either.
+    pub(super) shuts: bool,
     /// What the inodes that were read or made here were charged with before this operation.
     pub(super) charged: SmallVec<[(InodeId, Charge); 4]>,
 }
@@ -296,15 +300,6 @@ impl<W: World> View<'_, W> {
         }
         self.needs.push(Need::Inode(partition));
         Err(Halt::Need)
-    }
-
-    /// Holds a key of this shard until the operation is over: nobody else changes it meanwhile.
-    pub fn hold(&mut self, db: Db, key: Key) -> OpResult<()> {
-        if self.locks.blocks_write(db, &key, self.txn) {
-            return Err(Halt::Key(db, key));
-        }
-        self.holds.push((db, key));
-        Ok(())
     }
 
     /// What led to this operation cannot be lost any more: before another shard is told to take away

@@ -9,11 +9,27 @@ use std::ops::Range;
 use super::event::{Halt, OpResult, World};
 use super::task::Need;
 use super::view::View;
+use crate::meta::db::{Db, Key};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::usage::Totals;
 use sealfs_protocol::{Errno, PartitionId, ShardId, VolumeId};
 
 impl<W: World> View<'_, W> {
+    /// Holds a key of this shard until the operation is over: nobody else changes it meanwhile.
+    pub fn hold(&mut self, db: Db, key: Key) -> OpResult<()> {
+        if self.locks.blocks_write(db, &key, self.txn) {
+            return Err(Halt::Key(db, key));
+        }
+        self.holds.push((db, key));
+        Ok(())
+    }
+
+    /// The same, and nobody else reads it meanwhile either.
+    pub fn hold_shut(&mut self, db: Db, key: Key) -> OpResult<()> {
+        self.shuts = true;
+        self.hold(db, key)
+    }
+
     /// The answers of other shards to these questions, in their order; halts until all are there.
     /// A question with bytes names them as a range of the payload.
     pub fn ask(

@@ -316,6 +316,11 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
         self.sequences.next(partition)
     }
 
+    /// Inodes with lower sequences are of earlier lives of the shard.
+    pub fn first_sequence(&self) -> u64 {
+        self.sequences.first()
+    }
+
     /// Logs the next range of inode sequences when it is time to. Left alone when the log is full
     /// or broken: the range in hand serves meanwhile.
     fn reserve_sequences(&mut self) {

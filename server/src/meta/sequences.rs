@@ -43,6 +43,11 @@ impl Sequences {
         }
     }
 
+    /// The least that this life gives: inodes with lower ones are of earlier lives.
+    pub fn first(&self) -> u64 {
+        self.base
+    }
+
     /// The end to reserve up to, if it is time to.
     pub fn reservation_due(&self) -> Option<u64> {
         let above = self.refused.map_or(0, |sequence| sequence + 1);

@@ -1,12 +1,13 @@
 //! Appending: the owner of the inode alone knows where the file ends, so the bytes go through it.
 //!
 //! What must stay true: appended ranges never overlap, and the size covers only bytes that are in
-//! their chunks. So the inode is held from the reading of its size to the new one.
+//! their chunks. So the inode is held from the reading of its size to the new one. If one fails,
+//! the end is in doubt before its answer.
 
 use std::ops::Range;
 
 use super::{chunks, data};
-use crate::core::{OpResult, View, World};
+use crate::core::{Job, OpResult, View, World};
 use crate::meta::db::{Db, key};
 use crate::records::InodeRecord;
 use sealfs_protocol::layout::Span;
@@ -14,6 +15,9 @@ use sealfs_protocol::limits::{FILE_SIZE_MAX_BYTES, IO_MAX_BYTES};
 use sealfs_protocol::message::OpReply;
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::{Errno, InodeId};
+
+/// Stage of an append of which another shard has stored something.
+const LANDED: u64 = 1;
 
 pub fn append<V: World>(v: &mut View<V>, ino: InodeId, len: u32) -> OpResult<OpReply> {
     let payload = v.payload;
@@ -36,7 +40,9 @@ pub fn append<V: World>(v: &mut View<V>, ino: InodeId, len: u32) -> OpResult<OpR
         v.again();
         return Ok(OpReply::Done);
     }
-    append_elsewhere(v, ino, &record, &spans)?;
+    if append_elsewhere(v, ino, &record, &spans)? {
+        return Ok(OpReply::Done);
+    }
     if append_here(v, ino, &mut record, &spans, data)? {
         record.size_bytes = end;
         data::touch(v, &mut record);
@@ -55,12 +61,13 @@ fn placed(spans: &[Span]) -> impl Iterator<Item = (&Span, Range<usize>)> {
     })
 }
 
+/// True: bytes have landed behind the end, which is noted before it goes on.
 fn append_elsewhere<V: World>(
     v: &mut View<V>,
     ino: InodeId,
     record: &InodeRecord,
     spans: &[Span],
-) -> OpResult<()> {
+) -> OpResult<bool> {
     let partitions = v.cluster.partitions();
     let mut questions = Vec::new();
     for (span, range) in placed(spans) {
@@ -79,12 +86,17 @@ fn append_elsewhere<V: World>(
         };
         questions.push((partition, request, range));
     }
-    for answer in v.ask(questions)? {
-        if !matches!(answer, PeerReply::Written { .. }) {
-            return Err(chunks::unexpected(&answer));
-        }
+    let answers = v.ask(questions)?;
+    let landed = |answer: &PeerReply| matches!(answer, PeerReply::Written { .. });
+    if v.stage() != LANDED && answers.iter().any(landed) {
+        v.or_else(Job::Doubt(ino));
+        v.next_stage(LANDED);
+        return Ok(true);
     }
-    Ok(())
+    match answers.iter().find(|answer| !landed(answer)) {
+        Some(answer) => Err(chunks::unexpected(answer)),
+        None => Ok(false),
+    }
 }
 
 /// False: see [`data::write_first`].

@@ -5,8 +5,8 @@
 //! whose bytes were not written.
 
 use super::chunks;
-use super::permission;
-use crate::core::{Halt, OpResult, View, World};
+use super::{permission, truncate};
+use crate::core::{Halt, MemoryChange, OpResult, View, World};
 use crate::records::{Body, INLINE_MAX_BYTES, InodeRecord};
 use crate::store::CHUNK_MAX_BYTES;
 use sealfs_protocol::attr::S_IFDIR;
@@ -249,7 +249,7 @@ pub fn write_slot<V: World>(
 pub fn publish<V: World>(
     v: &mut View<V>,
     ino: InodeId,
-    size_at_least: u64,
+    (from, size_at_least): (u64, u64),
     wide: bool,
     generation: TruncateGeneration,
 ) -> OpResult<OpReply> {
@@ -259,9 +259,25 @@ pub fn publish<V: World>(
     if size_at_least > FILE_SIZE_MAX_BYTES {
         return Err(Errno::EFBIG.into());
     }
-    record.size_bytes = record.size_bytes.max(size_at_least);
     record.wide |= wide;
+    let gap = record.size_bytes < from.min(size_at_least);
+    if gap && v.ends.is_doubted(ino) {
+        // What was written is cut as well, and comes again.
+        truncate::settle(v, ino, &mut record);
+        return Ok(OpReply::Refused(Refusal::StaleGeneration {
+            attr: Some(record.attr(ino, 0)),
+        }));
+    }
+    record.size_bytes = record.size_bytes.max(size_at_least);
     touch(v, &mut record);
     v.put_inode(ino, &record);
     Ok(written(v, 0, record.size_bytes))
+}
+
+/// Bytes may lie behind the end of a file that nobody will publish: they are cut before a gap shows them.
+pub fn doubt<V: World>(v: &mut View<V>, ino: InodeId) -> OpReply {
+    if v.is_mine(ino.partition()) {
+        v.remember(MemoryChange::Doubted(ino));
+    }
+    OpReply::Done
 }

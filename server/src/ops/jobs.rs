@@ -14,6 +14,10 @@ use sealfs_protocol::{Errno, InodeId, PartitionId, hash};
 pub fn run<V: World>(v: &mut View<V>, job: Job) -> OpResult<()> {
     match job {
         Job::Truncate(ino) => truncate::finish(v, ino),
+        Job::Doubt(ino) => {
+            data::doubt(v, ino);
+            Ok(())
+        }
         Job::Reap(ino) => reap(v, ino),
         Job::Split(ino) => split::split(v, ino),
         Job::Unlock(ino, ended) => {

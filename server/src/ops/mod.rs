@@ -129,11 +129,19 @@ fn run_data<V: World>(v: &mut View<V>, op: &Op) -> OpResult<OpReply> {
         Op::Append { ino, len_bytes, .. } => append::append(v, *ino, *len_bytes),
         Op::Publish {
             ino,
+            from_bytes,
             size_at_least_bytes,
             wide,
             generation,
             ..
-        } => data::publish(v, *ino, *size_at_least_bytes, *wide, *generation),
+        } => data::publish(
+            v,
+            *ino,
+            (*from_bytes, *size_at_least_bytes),
+            *wide,
+            *generation,
+        ),
+        Op::Doubt { ino } => Ok(data::doubt(v, *ino)),
         other => run_space(v, other),
     }
 }

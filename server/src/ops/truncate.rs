@@ -8,7 +8,7 @@
 
 use super::chunks::{self, Cut};
 use super::permission;
-use crate::core::{Job, OpResult, View, World};
+use crate::core::{Job, MemoryChange, OpResult, View, World};
 use crate::meta::db::{Db, key};
 use crate::records::{Body, InodeRecord, OrphanRecord};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
@@ -29,24 +29,13 @@ pub fn resize<V: World>(
     let grows = size > before;
     // Blocks that are reserved past the end go with every truncation that does not grow the file.
     let cuts = size < before || size == before && record.reserves;
+    // A power cut may have taken the note that there are bytes beyond chunk 0.
+    record.wide |= grows && size > record.layout.chunk_size_bytes() && v.ends.is_doubted(ino);
     // On growth too: bytes that a writer left past the end and never published must not appear.
     if record.wide && (cuts || grows) {
-        let cut_at = size.min(before);
-        record.pending_spares = grows && (record.pending.is_none() || record.pending_spares);
-        record.pending = Some(record.pending.map_or(cut_at, |p| p.min(cut_at)));
-        if record.nlink > 0 {
-            let orphan = key::orphan(ino.partition(), ino);
-            v.put(
-                ino.partition(),
-                Db::Orphan,
-                orphan,
-                &OrphanRecord::Truncating,
-            );
-        }
-        v.then(Job::Truncate(ino));
-    }
-    if cuts || record.wide && grows {
-        record.generation = TruncateGeneration(record.generation.0.wrapping_add(1));
+        cut_slots(v, ino, record, size.min(before), grows);
+    } else if cuts {
+        record.generation = next(record.generation);
     }
     if cuts {
         cut_first_chunk(v, ino, record, size)?;
@@ -60,6 +49,42 @@ pub fn resize<V: World>(
     record.mode = permission::mode_after_write(record, &v.caller.credentials);
     v.put_inode(ino, record);
     Ok(())
+}
+
+fn next(generation: TruncateGeneration) -> TruncateGeneration {
+    TruncateGeneration(generation.0.wrapping_add(1))
+}
+
+/// Begins a truncation of all layout slots, under a new generation, in the inode that the caller
+/// stores. `spares`: blocks that were never written stay.
+fn cut_slots<V: World>(
+    v: &mut View<V>,
+    ino: InodeId,
+    record: &mut InodeRecord,
+    size: u64,
+    spares: bool,
+) {
+    record.pending_spares = spares && (record.pending.is_none() || record.pending_spares);
+    record.pending = Some(record.pending.map_or(size, |p| p.min(size)));
+    record.generation = next(record.generation);
+    if record.nlink > 0 {
+        let orphan = key::orphan(ino.partition(), ino);
+        v.put(
+            ino.partition(),
+            Db::Orphan,
+            orphan,
+            &OrphanRecord::Truncating,
+        );
+    }
+    v.remember(MemoryChange::Settled(ino));
+    v.then(Job::Truncate(ino));
+}
+
+/// Cuts what lies behind the end of a file and was never published, and stores its inode. Who is
+/// about to publish something there finds another generation and writes it again.
+pub fn settle<V: World>(v: &mut View<V>, ino: InodeId, record: &mut InodeRecord) {
+    cut_slots(v, ino, record, record.size_bytes, true);
+    v.put_inode(ino, record);
 }
 
 /// Cuts chunk 0 to at most `size` bytes.
@@ -131,7 +156,8 @@ pub fn zero_first_chunk<V: World>(
 /// Installs an inode's pending truncation on all its layout slots.
 pub fn finish<V: World>(v: &mut View<V>, ino: InodeId) -> OpResult<()> {
     let partition = ino.partition();
-    v.hold(Db::Ino, key::ino(partition, ino))?;
+    // Who knew the new generation now would write under it what is cut then.
+    v.hold_shut(Db::Ino, key::ino(partition, ino))?;
     let Some(mut record) = v.inode(ino)? else {
         return Ok(());
     };

@@ -49,11 +49,15 @@ impl<W: World> Core<W> {
         &mut self,
         task: &mut Task,
         holds: Vec<(Db, Key)>,
+        shuts: bool,
     ) -> Result<(), (Db, Key)> {
         for (db, key) in holds {
             let txn = self.txn_of(task);
             if self.locks.claim(txn, task.age, db, &key) != Claim::Granted {
                 return Err((db, key));
+            }
+            if shuts {
+                self.locks.prepare(txn, db, &key);
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use sealfs_protocol::attr::{Attr, SetAttr};
 use sealfs_protocol::layout::Span;
-use sealfs_protocol::message::{Op, OpReply, Source};
+use sealfs_protocol::message::{Op, OpReply, Refusal, Source};
 use sealfs_protocol::{Errno, InodeId, OpenId};
 use sealfs_testkit::Outcome;
 use sealfs_testkit::client::at;
@@ -55,19 +55,16 @@ impl Ask {
 enum Role {
     Attributes,
     SourceAttributes,
-    /// It is as long as to where the write begins.
-    Grown,
     /// Bytes of one chunk.
     Span(usize),
     Whole,
     Size,
+    Doubted,
 }
 
 pub struct Work {
     ino: InodeId,
     pub change: Change,
-    /// Bytes that nobody published may lie behind the end: no write leaves a gap there.
-    careful: bool,
     partitions: u16,
     size_before: u64,
     attr: Attr,
@@ -89,11 +86,10 @@ pub enum Progress {
 }
 
 impl Work {
-    pub fn begin(ino: InodeId, change: Change, careful: bool, partitions: u16) -> (Work, Ask) {
+    pub fn begin(ino: InodeId, change: Change, partitions: u16) -> (Work, Ask) {
         let work = Work {
             ino,
             change,
-            careful,
             partitions,
             size_before: 0,
             attr: Attr::default(),
@@ -110,17 +106,6 @@ impl Work {
     /// The size that the file had.
     pub fn size_before(&self) -> u64 {
         self.size_before
-    }
-
-    /// The size that it got before it was written.
-    pub fn grown(&self) -> Option<usize> {
-        let grown = matches!(self.start(), Some(start) if self.careful && start > self.size_before);
-        grown.then_some(self.attr.size_bytes as usize)
-    }
-
-    /// Whether something that was sent may lie behind the end.
-    pub fn is_ragged(&self) -> bool {
-        self.refused
     }
 
     /// Takes an outcome; `limited`: there is a quota.
@@ -141,10 +126,7 @@ impl Work {
                 self.source = attr.clone();
                 self.plan();
             }
-            (Role::Grown, OpReply::Attr(attr)) => {
-                self.attr = attr.clone();
-                self.plan_spans();
-            }
+            (Role::Span(_), OpReply::Written { .. }) if self.refused => {}
             (Role::Span(len), OpReply::Written { .. }) => self.landed += len,
             (Role::Span(len), OpReply::Read { .. }) => {
                 let mut bytes = outcome.payload.clone();
@@ -155,13 +137,24 @@ impl Work {
                 self.landed = 1;
             }
             (Role::Whole, OpReply::Attr(_)) => self.landed = 1,
-            (Role::Size, OpReply::Written { .. }) => {}
+            (Role::Size, OpReply::Written { .. }) | (Role::Doubted, OpReply::Done) => {}
+            (Role::Size, OpReply::Refused(Refusal::StaleGeneration { attr: Some(attr) })) => {
+                // What lay behind the end was cut, and with it what was written.
+                self.attr = attr.clone();
+                (self.landed, self.refused) = (0, false);
+                self.todo.clear();
+                self.plan_spans();
+            }
+            (Role::Span(_), OpReply::Errno(Errno::EDQUOT)) if self.refused => {}
             (Role::Span(_) | Role::Whole, OpReply::Errno(Errno::EDQUOT))
                 if limited && self.change.may_be_refused() =>
             {
-                // What is there so far counts.
+                // What is there so far counts; what comes behind it was sent all the same.
                 self.refused = true;
-                self.todo.retain(|(role, _)| matches!(role, Role::Size));
+                if self.start().is_some() {
+                    let doubt = Ask::of(Op::Doubt { ino: self.ino });
+                    self.todo.push_back((Role::Doubted, doubt));
+                }
             }
             (role, other) => {
                 let mut what = format!("{:?}", self.change);
@@ -218,12 +211,6 @@ impl Work {
             Change::Reserve(offset, len, grows) => {
                 let mode = if *grows { 0 } else { KEEP_SIZE };
                 self.allocate(mode, *offset, *len)
-            }
-            Change::Write(start, _) | Change::Copy(_, _, start, _)
-                if self.careful && *start > self.attr.size_bytes =>
-            {
-                let ask = self.resize(*start);
-                return self.todo.push_back((Role::Grown, ask));
             }
             Change::Write(..) | Change::Copy(..) | Change::Read(..) => return self.plan_spans(),
         };
@@ -283,6 +270,7 @@ impl Work {
     fn publish(&self, size_at_least_bytes: u64) -> Ask {
         Ask::of(Op::Publish {
             ino: self.ino,
+            from_bytes: self.start().unwrap_or(0),
             size_at_least_bytes,
             wide: true,
             generation: self.attr.generation,

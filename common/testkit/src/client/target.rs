@@ -39,6 +39,7 @@ pub(super) fn partition_of(op: &Op) -> PartitionId {
         | Op::Copy { ino, .. }
         | Op::Append { ino, .. }
         | Op::Publish { ino, .. }
+        | Op::Doubt { ino }
         | Op::Allocate { ino, .. }
         | Op::Seek { ino, .. }
         | Op::Fsync { ino, .. }

@@ -132,6 +132,8 @@ pub struct ProcessMemory {
     pub client: [AtomicU64; 2],
     /// Program images since the client was minted: 1, and one more for each exec.
     pub images: AtomicU32,
+    /// Writes under way whose bytes may lie behind the end of a file.
+    pub extending: AtomicU32,
 }
 
 #[repr(C, align(64))]

@@ -11,6 +11,7 @@
 //! wrote is checked before it is used.
 
 pub mod arena;
+mod extending;
 pub mod keeper_link;
 pub mod mapped;
 mod memory;

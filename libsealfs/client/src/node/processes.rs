@@ -2,9 +2,8 @@
 //!
 //! An entry gives a process its short number in the arena ([`ProcessIndex`]), by which slots and
 //! locks name their owner, and its client id. exec keeps pid and start time and therefore finds its
-//! entry again; only fork makes a new process, which registers anew when it first touches the
-//! mount. A new image does not know which request sequences the one before used up: it starts above
-//! [`Registration::first_sequence`].
+//! entry again; only fork makes a new process, which registers anew when it touches the mount. A new
+//! image does not know which request sequences were used up: see [`Registration::first_sequence`].
 //!
 //! Entries are freed by the keeper alone, after it gave back everything that names them; so an
 //! index never means two processes in one slot or lock.
@@ -180,6 +179,7 @@ impl Arena {
                 entry.start.store(process.start, Ordering::Relaxed);
                 store_client(entry, client);
                 entry.images.store(1, Ordering::Relaxed);
+                entry.extending.store(0, Ordering::Relaxed);
                 entry
                     .word
                     .store(word(LIVE, manager, process.pid), Ordering::SeqCst);

@@ -26,6 +26,25 @@ fn what_a_killed_process_had_open_is_closed_and_its_client_ended() {
 }
 
 #[test]
+fn what_a_process_may_have_left_that_was_killed_while_it_wrote_is_told() {
+    let kept = Kept::start(LONG);
+    let mut actor = kept.actor(2);
+    let index = kept.node.arena.processes().next().unwrap().index;
+    kept.node.arena.note_extending(index, true);
+    actor.kill();
+    until("the table is empty", || kept.node.is_empty());
+    assert_eq!(*kept.told.doubted.lock().unwrap(), [InodeId(1), InodeId(2)]);
+    let mut next = kept.actor(1);
+    next.kill();
+    until("the table is empty", || kept.node.is_empty());
+    assert_eq!(
+        kept.told.doubted.lock().unwrap().len(),
+        2,
+        "it wrote nothing"
+    );
+}
+
+#[test]
 fn servers_that_are_away_hear_of_it_when_they_are_back() {
     let kept = Kept::start(LONG);
     *kept.told.is_away.lock().unwrap() = true;

@@ -41,6 +41,7 @@ pub fn until(what: &str, fact: impl Fn() -> bool) {
 pub struct Told {
     pub ended: Mutex<Vec<ClientId>>,
     pub closed: Mutex<Vec<File>>,
+    pub doubted: Mutex<Vec<InodeId>>,
     pub sessions_ended: Mutex<Vec<SessionId>>,
     pub renewals: Mutex<u32>,
     pub files: Mutex<HashMap<InodeId, Vec<u8>>>,
@@ -98,6 +99,11 @@ impl Cluster for Told {
     fn close(&self, file: File) -> Result<(), Errno> {
         self.here()?;
         self.closed.lock().unwrap().push(file);
+        Ok(())
+    }
+    fn doubt(&self, ino: InodeId) -> Result<(), Errno> {
+        self.here()?;
+        self.doubted.lock().unwrap().push(ino);
         Ok(())
     }
     fn give_back(&self, _: File) {}

@@ -72,8 +72,6 @@ pub struct Home {
     safe: Option<Safe>,
     /// There is a quota.
     limited: bool,
-    /// Files of which something was refused: bytes of it may lie behind their ends.
-    ragged: BTreeSet<InodeId>,
 }
 
 /// What follows from an outcome.
@@ -82,23 +80,6 @@ pub enum Then {
     Ask(Ask),
     /// A shard has lost its tail: look what is there.
     Look,
-}
-
-/// Whether bytes are as expected after a loss of power: an append whose size was lost may be seen
-/// where zeros would be.
-fn fills(seen: &[u8], expected: &[u8]) -> bool {
-    let mut pairs = seen.iter().zip(expected);
-    seen.len() == expected.len() && pairs.all(|(seen, e)| *e == 0 || seen == e)
-}
-
-/// Whether that was found which was synced.
-fn agrees(seen: &Node, synced: &Node) -> bool {
-    let bytes = match (&seen.content, &synced.content) {
-        (Some(seen), Some(synced)) => fills(seen, synced),
-        (seen, synced) => seen == synced,
-    };
-    let rest = |node: &Node| (node.ino, node.mode, node.xattrs.clone());
-    bytes && rest(seen) == rest(synced)
 }
 
 impl Home {
@@ -114,7 +95,6 @@ impl Home {
             doing: Doing::Nothing,
             safe,
             limited,
-            ragged: BTreeSet::new(),
         }
     }
 
@@ -240,19 +220,12 @@ impl Home {
                 if let Change::Read(at, _) = work.change {
                     let from = before.len().min(at as usize);
                     let expected = before.get(from..from + work.read.len());
-                    let right = match &self.safe {
-                        None => expected == Some(&work.read[..]),
-                        Some(_) => expected.is_some_and(|e| fills(&work.read, e)),
-                    };
+                    let right = expected == Some(&work.read[..]);
                     self.expect(right, || format!("{path}: other bytes from {at} on"));
                 }
                 let source = self.source_of(&work.change);
-                if work.is_ragged() {
-                    self.ragged.insert(self.tree[&path].ino);
-                }
                 self.change(&path, |node| {
                     if let Some(content) = &mut node.content {
-                        content.resize(work.grown().unwrap_or(content.len()), 0);
                         work.change.apply(content, &source, work.landed);
                     }
                 });
@@ -299,9 +272,6 @@ impl Home {
                     node.content = Some(file.bytes.clone());
                 }
                 let ino = node.ino;
-                if !written {
-                    self.ragged.insert(ino);
-                }
                 self.expect(right, || format!("{ino:?}: {:?}", outcome.reply));
                 if let Some(path) = &file.path {
                     let op = Op::Link {
@@ -388,8 +358,7 @@ impl Home {
             return;
         };
         for (path, node) in &safe.tree {
-            let same = found.get(path).is_some_and(|seen| agrees(seen, node));
-            let kept = safe.touched.contains(path) || same;
+            let kept = safe.touched.contains(path) || found.get(path) == Some(node);
             let now = found.get(path).map(brief);
             assert!(kept, "{path} was synced as {} and is {now:?}", brief(node));
         }

@@ -135,8 +135,7 @@ impl Home {
         let other = other.and_then(|path| self.tree.get(&path));
         let content = other.and_then(|node| Some((node.ino, node.content.as_deref()?)));
         let change = Change::choose(random, content.unwrap_or((ino, &[])));
-        let careful = self.safe.is_some() || self.ragged.contains(&ino);
-        let (work, ask) = Work::begin(ino, change, careful, cluster.ring().partitions());
+        let (work, ask) = Work::begin(ino, change, cluster.ring().partitions());
         self.doing = Doing::Work(path, Box::new(work));
         Some(ask)
     }
