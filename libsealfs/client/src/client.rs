@@ -96,17 +96,22 @@ impl Client {
             credentials: old.credentials.get(self.credential()).0,
             ..old.identity.clone()
         };
+        self.named(identity, old.config.first_sequence)
+    }
+
+    /// Another client of the same volume.
+    pub(crate) fn named(&self, identity: Identity, first_sequence: u64) -> Client {
+        let old = &self.shared;
         let role = Role::Process {
             identity: identity.clone(),
             volume: old.volume.id,
         };
-        Client::make(
-            old.config.clone(),
-            identity,
-            old.cluster.share(),
-            old.volume.clone(),
-            role,
-        )
+        let config = Config {
+            first_sequence,
+            ..old.config.clone()
+        };
+        let (cluster, volume) = (old.cluster.share(), old.volume.clone());
+        Client::make(config, identity, cluster, volume, role)
     }
 
     /// The same client, its calls made under another credential set.

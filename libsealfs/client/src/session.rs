@@ -7,13 +7,17 @@ use crate::connect::{Role, partition_of_shard};
 use crate::part::{Answer, Part};
 use crate::walk::done;
 use sealfs_protocol::hash::{client_home, session_home};
-use sealfs_protocol::message::{Credentials, LockMark, Op, OpReply};
-use sealfs_protocol::{ClientId, Errno, PartitionId, SessionId, ShardId};
+use sealfs_protocol::message::{
+    Credentials, LockMark, LockRange, LockSpace, LockType, Op, OpReply,
+};
+use sealfs_protocol::{ClientId, Errno, InodeId, PartitionId, Sequence, SessionId, ShardId};
 
 /// Longest time that the end of a process waits for servers, in ms.
 const END_MS: u32 = 1_000;
 /// Longest wait for the answers of all servers to a question of the keeper, in ms.
 const ASK_MS: u32 = 1_000;
+/// Longest time to drop record locks on one file, in ms.
+const DROP_MS: u32 = 2_000;
 /// Descriptions told in one request.
 const TELL_MAX: usize = 1_000;
 
@@ -60,6 +64,37 @@ impl Client {
     pub fn end_client(&self, client: ClientId) -> Result<(), Errno> {
         let home = client_home(client, self.partitions());
         self.tell_home(home, Op::EndClient { client })
+    }
+
+    /// For the keeper: the record locks on a file go that a program image of `client` has left behind.
+    /// The image is gone, and the next one uses sequences above `first` only when this is over.
+    pub fn drop_record_locks(
+        &self,
+        client: ClientId,
+        pid: u32,
+        first: Sequence,
+        ino: InodeId,
+    ) -> Result<(), Errno> {
+        let identity = Identity {
+            client,
+            pid,
+            ..self.shared.identity.clone()
+        };
+        let of = self.named(identity, first.0).with_deadline(DROP_MS);
+        let range = LockRange {
+            space: LockSpace::Record,
+            owner: of.process_owner(),
+            kind: LockType::Unlock,
+            start: 0,
+            last: u64::MAX,
+            pid,
+        };
+        let op = Op::Lock {
+            ino,
+            range,
+            wait: None,
+        };
+        done(&of.call(ino.partition(), op)?)
     }
 
     /// The servers that have restarted and wait for what is open in a session; whether all answered.

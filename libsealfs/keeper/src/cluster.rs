@@ -16,6 +16,15 @@ pub struct File {
 /// A description, and whether it stands to execute the file.
 pub type Known = (File, bool);
 
+/// A program image of a process, which another has followed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Image {
+    pub client: ClientId,
+    pub pid: u32,
+    /// Which it was: see [`sealfs_client::node::Registration::image`].
+    pub image: u32,
+}
+
 /// What servers that have restarted were told, and what they said.
 #[derive(Default)]
 pub struct Retold {
@@ -33,6 +42,8 @@ pub trait Cluster: Send + Sync {
     }
     fn end_session(&self, session: SessionId) -> Result<(), Errno>;
     fn end_client(&self, client: ClientId) -> Result<(), Errno>;
+    /// The record locks on a file go that a program image has left behind.
+    fn drop_record_locks(&self, of: Image, ino: InodeId) -> Result<(), Errno>;
     fn close(&self, file: File) -> Result<(), Errno>;
     /// Bytes may lie behind the end of a file that nobody will publish.
     fn doubt(&self, ino: InodeId) -> Result<(), Errno>;

@@ -10,11 +10,12 @@
 //! that was restarted hears what is open as soon as it is back, because it gives no lock before.
 
 use crate::bell::Bell;
-use crate::cluster::{Cluster, Clusters, File, Retold};
+use crate::cluster::{Cluster, Clusters, File, Image, Retold};
 use crate::run::Node;
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::processes::Registered;
 use sealfs_client::node::reclaim::Remains;
+use sealfs_client::node::wire::FileName;
 use sealfs_protocol::limits::SESSION_LEASE_MS;
 use sealfs_protocol::{Errno, InodeId, SessionId};
 use std::collections::VecDeque;
@@ -49,6 +50,17 @@ pub enum Errand {
     EndClient(Registered),
     /// Somebody may have ended in the middle of a write to the file.
     Doubt(ManagerIndex, InodeId),
+    /// A program image is gone, and with it the process's record locks on a file.
+    Unlock(Departed),
+}
+
+/// A process that executes another program, and a file of which it lost a descriptor by that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Departed {
+    pub process: Registered,
+    /// The image that is gone.
+    pub image: u32,
+    pub file: FileName,
 }
 
 impl Errand {
@@ -57,6 +69,7 @@ impl Errand {
             Errand::Close(remains) => remains.manager,
             Errand::CloseAgain(manager, _) | Errand::Doubt(manager, _) => *manager,
             Errand::EndClient(process) => process.manager,
+            Errand::Unlock(departed) => ManagerIndex(departed.file.manager),
         }
     }
 }
@@ -245,7 +258,26 @@ impl Courier {
             Errand::Doubt(_, ino) => self.cluster()?.doubt(ino),
             Errand::EndClient(p) if p.is_ended || p.client.0 == 0 => Ok(()),
             Errand::EndClient(p) => self.cluster()?.end_client(p.client),
+            Errand::Unlock(departed) => self.unlock(departed),
         }
+    }
+
+    /// Nobody waits for it when the process has ended meanwhile: its end drops all its locks.
+    fn unlock(
+        &self,
+        Departed {
+            process,
+            image,
+            file,
+        }: Departed,
+    ) -> Result<(), Errno> {
+        let client = process.client;
+        if !self.node.arena.awaits_locks(process.index, client) {
+            return Ok(());
+        }
+        let pid = process.process.pid;
+        let cluster = self.clusters.get(self.manager, Some(file.volume))?;
+        cluster.drop_record_locks(Image { client, pid, image }, file.ino)
     }
 
     /// Whatever came of it: the arena may forget it.
@@ -256,6 +288,10 @@ impl Courier {
         match errand {
             Errand::Close(remains) => self.node.arena.release(remains.id),
             Errand::EndClient(process) => self.node.arena.forget_process(process.index),
+            Errand::Unlock(departed) => {
+                let Registered { index, client, .. } = departed.process;
+                self.node.arena.end_exec(index, client, 1);
+            }
             Errand::CloseAgain(..) | Errand::Doubt(..) => {}
         }
     }

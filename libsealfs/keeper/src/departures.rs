@@ -1,15 +1,18 @@
 //! Processes that are about to execute a program, and the descriptions that lose a descriptor by it.
 //!
 //! Each holds a connection that the kernel closes along with those descriptors: when it goes, the
-//! program runs (or execve(2) has failed, and nothing is found). In which order the kernel closes
-//! them is its own affair, so that one look may come too early and a few more follow. What is missed
-//! all the same the watcher's sweep finds.
+//! program runs (or execve(2) has failed, which the process says first). In which order the kernel
+//! closes them is its own affair, so that one look may come too early and a few more follow. What is
+//! missed all the same the watcher's sweep finds; record locks that go with them
+//! ([`sealfs_client::node::leaving`]) are found here alone.
 
+use crate::courier::Departed;
 use crate::door::{Heard, Visitor};
 use crate::run::Node;
 use rustix::fd::BorrowedFd;
 use sealfs_client::node::SlotId;
 use sealfs_client::node::reclaim::Remains;
+use sealfs_client::node::wire::{FileName, KeeperRequest};
 use std::time::{Duration, Instant};
 
 /// Looks after the connection went, each so long after the one before.
@@ -25,6 +28,8 @@ const DEPARTURES_MAX: usize = 128;
 struct Departure {
     visitor: Visitor,
     slots: Vec<SlotId>,
+    /// The files on which the process loses its record locks.
+    locked: Vec<Departed>,
     /// Its connection went: the next look, and which it is.
     next: Option<(Instant, usize)>,
 }
@@ -35,14 +40,34 @@ pub struct Departures {
 }
 
 impl Departures {
-    pub fn add(&mut self, visitor: Visitor, slots: &[(u32, u32)]) {
+    pub fn add(&mut self, node: &Node, visitor: Visitor, request: &KeeperRequest) {
+        let KeeperRequest::Leaving {
+            process,
+            image,
+            slots,
+            files,
+        } = request
+        else {
+            return;
+        };
         if self.list.len() == DEPARTURES_MAX {
-            self.list.remove(0);
+            for Departed { process, .. } in self.list.remove(0).locked {
+                node.arena.end_exec(process.index, process.client, 1);
+            }
         }
+        let process = node.arena.processes().find(|p| p.index.0 == *process);
+        let departed = |file: &FileName| {
+            Some(Departed {
+                process: process?,
+                image: *image,
+                file: *file,
+            })
+        };
         let id = |(index, generation)| SlotId { index, generation };
         self.list.push(Departure {
             visitor,
             slots: slots.iter().copied().map(id).collect(),
+            locked: files.iter().filter_map(departed).collect(),
             next: None,
         });
     }
@@ -56,14 +81,20 @@ impl Departures {
         self.list.iter().filter(|d| d.next.is_none())
     }
 
-    /// `ready`: which of [`Departures::fds`] can be read.
-    pub fn hear(&mut self, ready: &[bool]) {
+    /// `ready`: which of [`Departures::fds`] can be read. The files whose locks are to go.
+    pub fn hear(&mut self, ready: &[bool]) -> Vec<Departed> {
+        let mut unlocked = Vec::new();
         let waiting = self.list.iter_mut().filter(|d| d.next.is_none());
         for (departure, _) in waiting.zip(ready).filter(|(_, ready)| **ready) {
-            if !matches!(departure.visitor.hear(), Heard::Nothing) {
-                departure.next = Some((Instant::now(), 0));
+            match departure.visitor.hear() {
+                Heard::Nothing => continue,
+                // execve(2) has failed: the process has taken its word back.
+                Heard::Request(_) => {}
+                Heard::Gone => unlocked.append(&mut departure.locked),
             }
+            departure.next = Some((Instant::now(), 0));
         }
+        unlocked
     }
 
     /// How long until there is something to look at.

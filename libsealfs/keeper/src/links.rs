@@ -5,15 +5,17 @@
 //! Each is made when it is first needed, from the state file if there is one, so that the keeper of
 //! a cluster whose manager is away works too.
 
-use crate::cluster::{Cluster, Clusters, File, Retold};
+use crate::cluster::{Cluster, Clusters, File, Image, Retold};
 use crate::run::Node;
 use sealfs_client::node::arena::ManagerIndex;
+use sealfs_client::node::leaving::sequence_after;
 use sealfs_client::node::state_file;
 use sealfs_client::{Client, Config, FileRef, Identity, Standing};
 use sealfs_protocol::message::Credentials;
 use sealfs_protocol::{ClientId, Errno, InodeId, SessionId, VolumeId};
 use sealfs_transport::memory::{IoVec, IoVecMut};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longest time of one call for the session: it must not hold up a renewal for long, in ms.
@@ -169,6 +171,13 @@ impl Cluster for Link {
 
     fn end_client(&self, client: ClientId) -> Result<(), Errno> {
         self.client.end_client(client)
+    }
+
+    fn drop_record_locks(&self, of: Image, ino: InodeId) -> Result<(), Errno> {
+        /// Each try is a request of its own: a lower number than the one before would be refused.
+        static TRIES: AtomicU32 = AtomicU32::new(0);
+        let first = sequence_after(of.image, TRIES.fetch_add(1, Ordering::Relaxed));
+        self.client.drop_record_locks(of.client, of.pid, first, ino)
     }
 
     fn close(&self, file: File) -> Result<(), Errno> {

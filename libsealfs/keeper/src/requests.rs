@@ -89,7 +89,9 @@ impl Desk {
             }
             // Asked without waiting for an answer.
             KeeperRequest::Unmapped { .. } => self.mappings.tend(),
-            KeeperRequest::Registered { .. } | KeeperRequest::Leaving { .. } => {}
+            KeeperRequest::Registered { .. }
+            | KeeperRequest::Leaving { .. }
+            | KeeperRequest::Stayed => {}
         }
     }
 }

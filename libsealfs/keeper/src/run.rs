@@ -177,6 +177,7 @@ pub fn keep(
     signals: &Fd,
     idle: Duration,
 ) -> Result<End, String> {
+    node.arena.forget_execs();
     let door = Door::open(&node.runtime).map_err(|e| format!("keeper.sock: {e}"))?;
     node.arena.clear_mapped();
     node.arena.set_keeper(Process::current());

@@ -195,7 +195,9 @@ impl<'a> Watcher<'a> {
             over = ended.map(|((index, _), _)| *index).collect();
             ready
         };
-        self.departures.hear(&left);
+        for departed in self.departures.hear(&left) {
+            self.send(Errand::Unlock(departed));
+        }
         for index in over {
             self.ended(index);
         }
@@ -230,9 +232,9 @@ impl<'a> Watcher<'a> {
                 // Anew: the loop looks through the table next. After exec: descriptors are gone.
                 self.next_sweep = Instant::now();
             }
-            Heard::Request(KeeperRequest::Leaving { slots }) => {
+            Heard::Request(request @ KeeperRequest::Leaving { .. }) => {
                 let (visitor, _) = self.visitors.swap_remove(at);
-                self.departures.add(visitor, &slots);
+                self.departures.add(self.node, visitor, &request);
             }
             Heard::Request(request) => {
                 let (visitor, _) = self.visitors.swap_remove(at);

@@ -12,17 +12,16 @@
 //! Pointers handed to the kernel belong to an [`Image`] that outlives the call.
 
 use super::at::{self, PathArg};
+use super::leaving::Leaving;
 use super::program::{Program, full_path};
 use super::{Ctx, fd, is_missing, process as processes, user};
 use crate::exec::{self, Format, Shebang};
-use crate::fds::{self, Fd};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::call::Call;
 use crate::process::{self, ClientRef};
 use crate::route::{self, Answer, Outcome, Place, Target};
-use crate::{credentials, descriptors, fdtable, vfork};
+use crate::vfork;
 use sealfs_client::Failure;
-use sealfs_client::node::keeper_link;
 use sealfs_protocol::Errno;
 
 /// Scripts that interpret scripts, at most (Linux: `BINPRM`'s depth of recursion).
@@ -117,37 +116,6 @@ fn before() -> Result<Option<Leaving>, Errno> {
     processes::share_all()?;
     fd::flush_closes();
     Ok(Leaving::tell())
-}
-
-/// The word to the keeper that descriptors of ours are about to go: a descriptor that goes with them.
-struct Leaving(u32);
-
-impl Leaving {
-    /// Of descriptions that were only read from, nobody waits for the end.
-    fn tell() -> Option<Leaving> {
-        let lost = |number| match fds::lookup(number) {
-            Ok(Fd::Ours(open)) if open.can_write() || open.slot.locked().is_some() => {
-                let flags = kernel::fcntl(open.fd, libc::F_GETFD, 0).ok()?;
-                (flags & libc::FD_CLOEXEC as usize != 0).then(|| open.slot.id())
-            }
-            _ => None,
-        };
-        let slots: Vec<_> = fdtable::ours().filter_map(lost).collect();
-        if slots.is_empty() {
-            return None;
-        }
-        let runtime = process::known_runtime()?;
-        let _owner = credentials::as_owner(runtime);
-        let socket = keeper_link::leaving(runtime, &slots).ok()?;
-        Some(Leaving(descriptors::place_fd(socket) as u32))
-    }
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        fdtable::remove_internal(self.0);
-        kernel::close(self.0);
-    }
 }
 
 /// The path that a script is told as its name.

@@ -184,19 +184,45 @@ fn note_locked(ino: InodeId) {
     LOCKED_COUNT.store(locked.1.len() as u32, Relaxed);
 }
 
+/// The image before may have left this process record locks; on which files it did not say.
+fn inherits() -> bool {
+    process::known_state().is_some_and(|state| state.registration.inherits_locks)
+}
+
+fn noted(is_it: impl Fn(InodeId) -> bool) -> bool {
+    if LOCKED_COUNT.load(Relaxed) == 0 {
+        return false;
+    }
+    let locked = LOCKED.lock();
+    locked.0 == process::pid() && locked.1.iter().any(|ino| is_it(*ino))
+}
+
+/// Whether this process may hold record locks.
+pub fn may_hold_any() -> bool {
+    inherits() || noted(|_| true)
+}
+
+/// Whether it may hold some that go when this descriptor is closed.
+pub fn may_hold(open: &Open) -> bool {
+    !open.is_path_only() && (inherits() || noted(|ino| ino == open.ino()))
+}
+
+/// Whether it may hold some on other files than these.
+pub fn may_hold_besides(is_one: impl Fn(InodeId) -> bool) -> bool {
+    inherits() || noted(|ino| !is_one(ino))
+}
+
 /// A descriptor of the file was closed: the record locks of this process on it are gone.
 pub fn dropped_by_close(open: &Open) {
-    if LOCKED_COUNT.load(Relaxed) == 0 || vfork::is_child() {
+    if !may_hold(open) || vfork::is_child() {
         return;
     }
-    let ino = open.ino();
-    {
+    if LOCKED_COUNT.load(Relaxed) > 0 {
         let mut locked = LOCKED.lock();
-        if locked.0 != process::pid() || !locked.1.contains(&ino) {
-            return;
+        if locked.0 == process::pid() {
+            locked.1.retain(|other| *other != open.ino());
+            LOCKED_COUNT.store(locked.1.len() as u32, Relaxed);
         }
-        locked.1.retain(|other| *other != ino);
-        LOCKED_COUNT.store(locked.1.len() as u32, Relaxed);
     }
     if let Ok(client) = process::client() {
         let range = LockRange {

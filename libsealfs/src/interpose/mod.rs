@@ -21,6 +21,7 @@ mod exec;
 mod fd;
 mod file;
 mod filled;
+mod leaving;
 mod lock;
 mod map;
 mod name;

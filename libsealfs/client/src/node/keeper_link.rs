@@ -18,8 +18,8 @@ use super::slot::SlotId;
 use super::spawn;
 use super::sys::{self, Fd, Result};
 use super::wire::{
-    DESCRIPTORS_MAX, FileName, ImageVersion, KeeperReply, KeeperRequest, LEAVING_MAX,
-    PACKET_MAX_BYTES, SOCKET_FILE,
+    DESCRIPTORS_MAX, FileName, ImageVersion, KeeperReply, KeeperRequest, LEAVING_FILES_MAX,
+    LEAVING_MAX, PACKET_MAX_BYTES, SOCKET_FILE,
 };
 use core::sync::atomic::Ordering;
 use rustix::event::{PollFd, PollFlags};
@@ -330,13 +330,41 @@ pub fn image(
     descriptors.pop().map(Fd::into_raw).ok_or(Errno::EIO)
 }
 
-/// This process is about to execute a program, which closes descriptors of `slots`: once the kernel has
-/// closed the returned descriptor along with them, the keeper looks who is left. Not waited for; what
-/// cannot be said the keeper finds out by itself. The caller owns the descriptor.
-pub fn leaving(runtime: &Runtime, slots: &[SlotId]) -> Result<i32> {
-    let some = slots.iter().take(LEAVING_MAX);
-    let slots = some.map(|id| (id.index, id.generation)).collect();
-    send(runtime, &KeeperRequest::Leaving { slots }).map(Fd::into_raw)
+/// The process `me` is about to execute a program, which closes descriptors of `slots`, and with them
+/// its record locks on `files`: once the kernel has closed the returned descriptors along with them,
+/// the keeper looks who is left. Not waited for; what cannot be said the keeper finds out by itself,
+/// but for the locks. With each descriptor, which the caller owns, how many files it stands for.
+pub fn leaving(
+    runtime: &Runtime,
+    me: Option<&Registration>,
+    slots: &[SlotId],
+    files: &[FileKey],
+) -> Vec<(i32, u32)> {
+    let (mut slots, mut files) = (slots.chunks(LEAVING_MAX), files.chunks(LEAVING_FILES_MAX));
+    let mut said = Vec::with_capacity(1);
+    loop {
+        let (some, of) = (slots.next(), files.next());
+        if some.is_none() && of.is_none() {
+            return said;
+        }
+        let (some, of) = (some.unwrap_or_default(), of.unwrap_or_default());
+        let request = KeeperRequest::Leaving {
+            process: me.map_or(0, |me| me.index.0),
+            image: me.map_or(0, |me| me.image),
+            slots: some.iter().map(|id| (id.index, id.generation)).collect(),
+            files: of.iter().map(|key| name_of(*key)).collect(),
+        };
+        if let Ok(socket) = send(runtime, &request) {
+            said.push((socket.into_raw(), of.len() as u32));
+        }
+    }
+}
+
+/// execve(2) has failed: what was said by [`leaving`] on this descriptor is not so.
+pub fn stayed(socket: i32) {
+    if let Ok(bytes) = codec::encode(&KeeperRequest::Stayed) {
+        let _ = rustix::net::send(sys::borrow(socket), &bytes, SendFlags::NOSIGNAL);
+    }
 }
 
 /// Programs of this node may have ended that keep their files from being written.

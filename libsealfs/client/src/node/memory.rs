@@ -134,6 +134,10 @@ pub struct ProcessMemory {
     pub images: AtomicU32,
     /// Writes under way whose bytes may lie behind the end of a file.
     pub extending: AtomicU32,
+    /// Files of which an exec of the process closed a descriptor: the keeper has still to drop its record locks there.
+    pub leaving: AtomicU32,
+    /// Not 0: an exec of the process may have left it record locks.
+    pub keeps_locks: AtomicU32,
 }
 
 #[repr(C, align(64))]

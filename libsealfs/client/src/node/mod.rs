@@ -13,10 +13,12 @@
 pub mod arena;
 mod extending;
 pub mod keeper_link;
+pub mod leaving;
 pub mod mapped;
 mod memory;
 pub mod offset;
 pub mod placeholder;
+mod proc_stat;
 pub mod processes;
 pub mod reclaim;
 pub mod runtime;

@@ -10,20 +10,16 @@
 
 use super::arena::{Arena, ManagerIndex};
 use super::memory::{ProcessMemory, STATE_ENDED, STATE_ENDING, STATE_LIVE, Table};
+use super::proc_stat::{exists, stat_of};
 use super::runtime::{NodeError, Runtime};
 use super::sys::{self, Result};
 use core::sync::atomic::Ordering;
-use rustix::fs::OFlags;
 use sealfs_protocol::{ClientId, Errno, Sequence};
 
 /// How long a registering process waits for a keeper that looks whether anybody is left, in ms.
 const ENDING_MAX_MS: u64 = 2_000;
 /// Bits of a sequence that count within one program image.
-const IMAGE_SEQUENCE_BITS: u32 = 40;
-
-/// Numbers of fields in `/proc/PID/stat`, as proc(5) counts them.
-const STATE_FIELD: usize = 3;
-const START_FIELD: usize = 22;
+pub(super) const IMAGE_SEQUENCE_BITS: u32 = 40;
 
 const FREE: u64 = 0;
 const CLAIMED: u64 = 1;
@@ -92,6 +88,8 @@ pub struct Registration {
     pub client: ClientId,
     /// 1 for a new client; more after exec.
     pub image: u32,
+    /// The image before may have left it record locks.
+    pub inherits_locks: bool,
 }
 
 impl Registration {
@@ -107,14 +105,17 @@ impl Arena {
     pub fn register(&self, runtime: &Runtime, manager: ManagerIndex) -> Result<Registration> {
         let process = Process::current();
         let registration = match self.find_process(process) {
-            Some(index) => self.register_again(index, process, manager)?,
+            Some(index) => {
+                self.wait_for_locks(index)?;
+                self.register_again(index, process, manager)?
+            }
             None => self.register_new(runtime, process, manager)?,
         };
         self.wait_for_live()?;
         Ok(registration)
     }
 
-    fn entry(&self, index: ProcessIndex) -> Option<&ProcessMemory> {
+    pub(super) fn entry(&self, index: ProcessIndex) -> Option<&ProcessMemory> {
         self.map.process(index.0)
     }
 
@@ -151,6 +152,7 @@ impl Arena {
             process,
             client: client_of(entry),
             image,
+            inherits_locks: entry.keeps_locks.load(Ordering::Acquire) != 0,
         })
     }
 
@@ -180,6 +182,8 @@ impl Arena {
                 store_client(entry, client);
                 entry.images.store(1, Ordering::Relaxed);
                 entry.extending.store(0, Ordering::Relaxed);
+                entry.leaving.store(0, Ordering::Relaxed);
+                entry.keeps_locks.store(0, Ordering::Relaxed);
                 entry
                     .word
                     .store(word(LIVE, manager, process.pid), Ordering::SeqCst);
@@ -188,6 +192,7 @@ impl Arena {
                     process,
                     client,
                     image: 1,
+                    inherits_locks: false,
                 });
             }
             self.map.grow(runtime, Table::Processes, have)?;
@@ -305,85 +310,15 @@ fn store_client(entry: &ProcessMemory, client: ClientId) {
     entry.client[1].store((client.0 >> 64) as u64, Ordering::Relaxed);
 }
 
-fn client_of(entry: &ProcessMemory) -> ClientId {
+pub(super) fn client_of(entry: &ProcessMemory) -> ClientId {
     let [low, high] = &entry.client;
     let high = u128::from(high.load(Ordering::Relaxed)) << 64;
     ClientId(high | u128::from(low.load(Ordering::Relaxed)))
 }
 
-struct Stat {
-    start: u64,
-    is_dead: bool,
-}
-
-/// State and start time from `/proc/PID/stat` (proc(5)): the command in parentheses may hold
-/// anything, so fields count from the last `)`.
-fn stat_of(pid: u32) -> Option<Stat> {
-    let mut path = [0u8; 32];
-    let mut at = 0;
-    for part in [b"/proc/".as_slice(), Decimal::new(pid).as_bytes(), b"/stat"] {
-        path[at..at + part.len()].copy_from_slice(part);
-        at += part.len();
-    }
-    let file = sys::open(&path[..at], OFlags::RDONLY | OFlags::CLOEXEC, 0).ok()?;
-    let mut bytes = [0u8; 512];
-    let len = sys::read_all(file.raw(), &mut bytes).ok()?;
-    parse_stat(&bytes[..len])
-}
-
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
-    let after = bytes.iter().rposition(|b| *b == b')')? + 1;
-    let mut fields = bytes[after..]
-        .split(u8::is_ascii_whitespace)
-        .filter(|f| !f.is_empty());
-    let state = *fields.next()?.first()?;
-    let start = core::str::from_utf8(fields.nth(START_FIELD - STATE_FIELD - 1)?).ok()?;
-    let start = start.parse().ok()?;
-    Some(Stat {
-        start,
-        is_dead: matches!(state, b'Z' | b'X' | b'x'),
-    })
-}
-
-fn exists(pid: u32) -> bool {
-    rustix::process::Pid::from_raw(pid as i32)
-        .is_some_and(|p| rustix::process::test_kill_process(p) != Err(rustix::io::Errno::SRCH))
-}
-
-struct Decimal {
-    digits: [u8; 10],
-    from: usize,
-}
-
-impl Decimal {
-    fn new(mut n: u32) -> Decimal {
-        let mut digits = [b'0'; 10];
-        let mut from = digits.len();
-        loop {
-            from -= 1;
-            digits[from] = b'0' + (n % 10) as u8;
-            n /= 10;
-            if n == 0 {
-                return Decimal { digits, from };
-            }
-        }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.digits[self.from..]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_name_with_parentheses_does_not_shift_the_fields() {
-        let line = b"77 (a) b) R) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 987 20\n";
-        let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.start, stat.is_dead), (987, false));
-    }
 
     #[test]
     fn the_calling_process_is_alive_and_another_start_time_is_not_it() {

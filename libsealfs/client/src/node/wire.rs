@@ -1,6 +1,7 @@
 //! What processes and the keeper say to each other over its socket.
 //!
-//! One connection, one packet, at most one answer (SOCK_SEQPACKET keeps packets whole). Numbers
+//! One connection, one packet (two at an execve(2) that fails), at most one answer (SOCK_SEQPACKET
+//! keeps packets whole). Numbers
 //! from the other side are checked where they are used: both sides run as the same user, but a
 //! program may have been killed or may have scribbled over its memory.
 
@@ -13,8 +14,10 @@ pub const SOCKET_FILE: &[u8] = b"keeper.sock";
 pub const PACKET_MAX_BYTES: usize = 4096;
 /// Most descriptors in an answer.
 pub const DESCRIPTORS_MAX: usize = 2;
-/// Most descriptions in `Leaving`.
+/// Most descriptions in one `Leaving`.
 pub const LEAVING_MAX: usize = 256;
+/// Most files in one `Leaving`.
+pub const LEAVING_FILES_MAX: usize = 64;
 
 /// A file of some cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Archive, Serialize, Deserialize)]
@@ -58,9 +61,17 @@ pub enum KeeperRequest {
         name: Vec<u8>,
     },
     /// The caller is about to execute a program: these descriptions, as (slot, generation), lose a
-    /// descriptor by it. The kernel closes the connection along with them; what nobody holds then is
-    /// taken over. No answer.
-    Leaving { slots: Vec<(u32, u32)> },
+    /// descriptor by it, and the process its record locks on `files`. The kernel closes the connection
+    /// along with them; what nobody holds then is taken over, and the locks are dropped. No answer.
+    Leaving {
+        process: u32,
+        /// The image that says so; 0: the process is not registered, and holds no record locks.
+        image: u32,
+        slots: Vec<(u32, u32)>,
+        files: Vec<FileName>,
+    },
+    /// On the same connection: execve(2) has failed. No answer.
+    Stayed,
     /// Programs may have ended: their files can be written from now on. → `Done`
     Ended,
 }

@@ -1,10 +1,11 @@
 //! The keeper under real processes and a cluster that remembers what it was told.
 
+mod departures;
 mod errands;
 mod files;
 mod lives;
 
-use crate::cluster::{Cluster, Clusters, File, Retold};
+use crate::cluster::{Cluster, Clusters, File, Image, Retold};
 use crate::run::{self, Node};
 use crate::watch::End;
 use rustix::fd::IntoRawFd;
@@ -42,6 +43,8 @@ pub struct Told {
     pub ended: Mutex<Vec<ClientId>>,
     pub closed: Mutex<Vec<File>>,
     pub doubted: Mutex<Vec<InodeId>>,
+    /// Whose record locks went, and where.
+    pub unlocked: Mutex<Vec<(ClientId, InodeId)>>,
     pub sessions_ended: Mutex<Vec<SessionId>>,
     pub renewals: Mutex<u32>,
     pub files: Mutex<HashMap<InodeId, Vec<u8>>>,
@@ -94,6 +97,11 @@ impl Cluster for Told {
     fn end_client(&self, client: ClientId) -> Result<(), Errno> {
         self.here()?;
         self.ended.lock().unwrap().push(client);
+        Ok(())
+    }
+    fn drop_record_locks(&self, of: Image, ino: InodeId) -> Result<(), Errno> {
+        self.here()?;
+        self.unlocked.lock().unwrap().push((of.client, ino));
         Ok(())
     }
     fn close(&self, file: File) -> Result<(), Errno> {
