@@ -55,8 +55,8 @@ impl Ask {
 enum Role {
     Attributes,
     SourceAttributes,
-    /// Bytes of one chunk.
-    Span(usize),
+    /// So many bytes of one chunk, and where they lie in the file.
+    Span(usize, u64),
     Whole,
     Size,
     Doubted,
@@ -126,9 +126,9 @@ impl Work {
                 self.source = attr.clone();
                 self.plan();
             }
-            (Role::Span(_), OpReply::Written { .. }) if self.refused => {}
-            (Role::Span(len), OpReply::Written { .. }) => self.landed += len,
-            (Role::Span(len), OpReply::Read { .. }) => {
+            (Role::Span(..), OpReply::Written { .. }) if self.refused => {}
+            (Role::Span(len, _), OpReply::Written { .. }) => self.landed += len,
+            (Role::Span(len, _), OpReply::Read { .. }) => {
                 let mut bytes = outcome.payload.clone();
                 bytes.resize(len, 0);
                 self.read.extend(bytes);
@@ -145,12 +145,15 @@ impl Work {
                 self.todo.clear();
                 self.plan_spans();
             }
-            (Role::Span(_), OpReply::Errno(Errno::EDQUOT)) if self.refused => {}
-            (Role::Span(_) | Role::Whole, OpReply::Errno(Errno::EDQUOT))
+            (Role::Span(..), OpReply::Errno(Errno::EDQUOT)) if self.refused => {}
+            (Role::Span(..) | Role::Whole, OpReply::Errno(Errno::EDQUOT))
                 if limited && self.change.may_be_refused() =>
             {
-                // What is there so far counts; what comes behind it was sent all the same.
+                // What is there so far counts; what comes behind the end was sent all the same.
                 self.refused = true;
+                let size = self.attr.size_bytes;
+                self.todo
+                    .retain(|(role, _)| !matches!(role, Role::Span(_, at) if *at < size));
                 if self.start().is_some() {
                     let doubt = Ask::of(Op::Doubt { ino: self.ino });
                     self.todo.push_back((Role::Doubted, doubt));
@@ -248,7 +251,7 @@ impl Work {
             self.todo.push_back((Role::Size, self.publish(0)));
         }
         let partitions = self.partitions;
-        for (done, _, span) in spans {
+        for (done, at, span) in spans {
             let (op, payload) = self.span_op(done, span);
             let partition = self
                 .attr
@@ -260,7 +263,7 @@ impl Work {
                 partition: Some(partition),
             };
             self.todo
-                .push_back((Role::Span(span.len_bytes as usize), ask));
+                .push_back((Role::Span(span.len_bytes as usize, at), ask));
         }
         if beyond && end > self.attr.size_bytes {
             self.todo.push_back((Role::Size, self.publish(end)));
