@@ -6,6 +6,8 @@ use std::{env, fs, path::PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    // The supervisor is built from these sources too, and sets this.
+    println!("cargo:rustc-check-cfg=cfg(supervisor)");
     let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else {
         return;
     };

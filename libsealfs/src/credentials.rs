@@ -3,7 +3,7 @@
 //! What must stay true: after the first change of identity seen in this process, every call asks
 //! the kernel who its thread is; before it, nobody pays for that.
 
-use crate::kernel;
+use crate::{kernel, subject};
 use core::sync::atomic::{
     AtomicBool, AtomicPtr,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -36,11 +36,11 @@ pub fn first() -> Credentials {
 }
 
 fn read() -> Credentials {
-    let (uid, gid) = kernel::file_ids();
+    let (uid, gid) = subject::file_ids();
     Credentials {
         uid,
         gid,
-        groups: kernel::groups(),
+        groups: subject::groups(),
     }
 }
 
@@ -50,7 +50,7 @@ pub struct AsOwner(Option<u32>);
 /// The thread acts as the owner of the runtime directory for as long as this lives, where the
 /// program has changed its identity since and the kernel allows to change it back.
 pub fn as_owner(runtime: &Runtime) -> AsOwner {
-    if !CHANGED.load(Relaxed) {
+    if subject::FOREIGN || !CHANGED.load(Relaxed) {
         return AsOwner(None);
     }
     let now = kernel::file_ids().0;
@@ -88,13 +88,13 @@ pub fn of_this_thread() -> Option<Credentials> {
 
 /// The real ids as an identity, for access(2), if they differ from the effective ones.
 pub fn real_if_different() -> Option<Credentials> {
-    let (users, groups) = kernel::ids();
+    let (users, groups) = subject::ids();
     if users[0] == users[1] && groups[0] == groups[1] {
         return None;
     }
     Some(Credentials {
         uid: users[0],
         gid: groups[0],
-        groups: kernel::groups(),
+        groups: subject::groups(),
     })
 }

@@ -6,7 +6,7 @@
 
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::class::{CWD_SPECIAL, TOUCHED};
-use crate::{credentials, fds, fdtable, path, process};
+use crate::{credentials, fds, fdtable, path, process, subject};
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -108,14 +108,16 @@ pub fn enter(ino: InodeId, parent: Option<InodeId>) -> Result<(), Errno> {
     let owner = credentials::as_owner(node.runtime);
     let shadow = placeholder::make_cwd(node.runtime, &node.arena, ino, MOUNT_INDEX, true)? as u32;
     forget();
-    let moved = kernel::fchdir(shadow);
+    let moved = subject::enter(shadow);
     drop(owner);
     kernel::close(shadow);
     moved?;
-    if !fdtable::is_frozen() {
+    if subject::FOREIGN || !fdtable::is_frozen() {
         PARENT.store(parent.map_or(0, |parent| parent.0), Relaxed);
         PARENT_OF.store(ino.0, Release);
-        let _ = KNOWN.compare_exchange(UNKNOWN, ino.0, AcqRel, Relaxed);
+        if !subject::FOREIGN {
+            let _ = KNOWN.compare_exchange(UNKNOWN, ino.0, AcqRel, Relaxed);
+        }
         TOUCHED.store(true, Relaxed);
     }
     Ok(())

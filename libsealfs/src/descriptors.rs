@@ -9,7 +9,7 @@
 
 use crate::guard;
 use crate::process;
-use crate::{fdtable, kernel, pending, vfork};
+use crate::{fdtable, kernel, pending, subject, vfork};
 use core::sync::atomic::{
     AtomicI32,
     Ordering::{AcqRel, Acquire},
@@ -17,8 +17,12 @@ use core::sync::atomic::{
 use sealfs_client::Hooks;
 use sealfs_client::node::Runtime;
 
-/// Sockets go here, if the limit allows.
-const HIGH: u64 = 4000;
+/// Sockets go here, if the limit allows; a supervisor's where it borrows no numbers.
+const HIGH: u64 = if subject::FOREIGN {
+    subject::OWN_FROM as u64
+} else {
+    4000
+};
 /// Room that is left above the first one when the limit is lower.
 const ROOM: u64 = 64;
 const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE;
@@ -87,7 +91,7 @@ pub fn place_fd(fd: i32) -> i32 {
 
 unsafe fn copy_to_user(address: *mut u8, from: *const u8, len: usize) -> bool {
     // SAFETY: the caller vouches for `from`.
-    unsafe { guard::copy_to_user(address, from, len) }.is_ok()
+    unsafe { guard::fill(address, from, len) }.is_ok()
 }
 
 unsafe fn zero_user(address: *mut u8, len: usize) -> bool {
@@ -96,8 +100,7 @@ unsafe fn zero_user(address: *mut u8, len: usize) -> bool {
     while done < len {
         let step = (len - done).min(ZEROS.len());
         // SAFETY: the source is a constant of at least that length.
-        let copied =
-            unsafe { guard::copy_to_user(address.wrapping_add(done), ZEROS.as_ptr(), step) };
+        let copied = unsafe { guard::fill(address.wrapping_add(done), ZEROS.as_ptr(), step) };
         if copied.is_err() {
             return false;
         }

@@ -5,8 +5,78 @@
 //! The array and its strings are the process's own and are changed before anybody else runs.
 
 use crate::exec::{self, INJECTED, PRELOAD};
-use crate::start::StartEnv;
+use crate::sys;
 use core::ffi::{CStr, c_char};
+
+/// The environment as the process was started with.
+pub struct StartEnv {
+    pub envp: *const *const c_char,
+}
+
+impl StartEnv {
+    /// The value of the variable `name`, if it is set.
+    pub fn get(&self, name: &[u8]) -> Option<&'static [u8]> {
+        let mut entry = self.envp;
+        if entry.is_null() {
+            return None;
+        }
+        loop {
+            // SAFETY: the array ends with a null, which ends the loop.
+            let text = unsafe { *entry };
+            if text.is_null() {
+                return None;
+            }
+            // SAFETY: a non-null entry is a C string of the process's own environment.
+            let text = unsafe { CStr::from_ptr(text) }.to_bytes();
+            if text.len() > name.len() && text[name.len()] == b'=' && text.starts_with(name) {
+                return Some(&text[name.len() + 1..]);
+            }
+            // SAFETY: the entry was not the last one.
+            entry = unsafe { entry.add(1) };
+        }
+    }
+}
+
+/// Entries of the auxiliary vector are pairs of words.
+type Auxiliary = [usize; 2];
+
+impl StartEnv {
+    /// An entry of the auxiliary vector, which the kernel puts behind the environment.
+    fn auxiliary(&self, kind: u64) -> Option<usize> {
+        let mut end = self.envp;
+        if end.is_null() {
+            return None;
+        }
+        // SAFETY: the environment ends with a null, and the auxiliary vector with a zero kind.
+        unsafe {
+            while !(*end).is_null() {
+                end = end.add(1);
+            }
+            let mut entry = end.add(1).cast::<Auxiliary>();
+            while (*entry)[0] != libc::AT_NULL as usize {
+                if (*entry)[0] == kind as usize {
+                    return Some((*entry)[1]);
+                }
+                entry = entry.add(1);
+            }
+        }
+        None
+    }
+
+    /// The effective user.
+    pub fn user(&self) -> u32 {
+        // SAFETY: geteuid takes nothing.
+        let ask = || unsafe { sys::syscall3(libc::SYS_geteuid as usize, 0, 0, 0) as usize };
+        self.auxiliary(libc::AT_EUID).unwrap_or_else(ask) as u32
+    }
+
+    /// Whether the process runs with more rights than its caller's: its environment is not to be
+    /// believed then.
+    pub fn privileged(&self) -> bool {
+        self.auxiliary(libc::AT_SECURE)
+            .is_some_and(|secure| secure != 0)
+    }
+}
 
 /// The names that a program under the library has to keep.
 const NAMES: [&[u8]; 9] = [
@@ -28,11 +98,12 @@ pub fn settings_of(env: &StartEnv) -> Vec<Vec<u8>> {
             .iter()
             .any(|name| exec::value_of(entry, name).is_some())
     };
-    entries(env)
-        .map(|(_, text)| text)
-        .filter(ours)
-        .map(<[u8]>::to_vec)
-        .collect()
+    entries_of(env).filter(ours).map(<[u8]>::to_vec).collect()
+}
+
+/// Every entry, as `NAME=value`.
+pub fn entries_of(env: &StartEnv) -> impl Iterator<Item = &'static [u8]> + use<> {
+    entries(env).map(|(_, text)| text)
 }
 
 /// Each entry: its place in the array, and its text.

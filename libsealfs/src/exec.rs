@@ -8,6 +8,10 @@
 pub const INJECTED: &[u8] = b"SEALFS_INJECTED";
 /// The path below the mount that the program is started by.
 pub const EXECUTABLE: &[u8] = b"SEALFS_EXECUTABLE";
+/// Says to a supervisor's image that it is one: the library stays idle there.
+pub const SUPERVISE: &[u8] = b"SEALFS_SUPERVISE";
+/// Says that the process is under a supervisor.
+pub const SUPERVISED: &[u8] = b"SEALFS_SUPERVISED";
 pub const PRELOAD: &[u8] = b"LD_PRELOAD";
 /// First line of a script that is looked at, as in the kernel (`BINPRM_BUF_SIZE`).
 pub const HEAD_BYTES: usize = 256;

@@ -6,7 +6,7 @@
 use crate::interpose::Ctx;
 use crate::kernel;
 use crate::patch::class::TOUCHED;
-use crate::{descriptors, fdtable, process};
+use crate::{descriptors, fdtable, process, subject};
 use core::sync::atomic::Ordering::Relaxed;
 use sealfs_client::FileRef;
 use sealfs_client::node::placeholder::{self, Kind};
@@ -70,6 +70,7 @@ pub fn lookup(fd: usize) -> Result<Fd, Errno> {
 
 /// The inode of ours that the kernel's FIFO `fd` stands for.
 pub fn fifo(fd: usize) -> Option<InodeId> {
+    subject::borrow(fd);
     if !matches!(
         fdtable::get(fd),
         fdtable::State::Fifo | fdtable::State::Unknown
@@ -101,6 +102,7 @@ fn live(fd: usize, index: u32) -> Option<Open> {
 
 /// Asks the kernel what `fd` is, and remembers it.
 fn look(fd: usize) -> Result<Fd, Errno> {
+    subject::borrow(fd);
     let ticket = fdtable::begin(fd);
     let Ok(stat) = kernel::fstat(fd) else {
         if let Some(ticket) = ticket {

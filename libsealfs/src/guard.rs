@@ -267,3 +267,43 @@ impl UserRange {
         self.bytes
     }
 }
+
+/// As [`copy_to_user`], to where data for the program is made, which is its memory itself.
+///
+/// # Safety
+/// As there.
+pub unsafe fn fill(to: *mut u8, from: *const u8, bytes: usize) -> Result<(), Efault> {
+    // SAFETY: the caller vouches for its side.
+    unsafe { copy_to_user(to, from, bytes) }
+}
+
+/// Where the bytes of a transfer lie between the program and us: in its own memory, which the
+/// kernel is handed as it is.
+pub struct Stage;
+
+#[allow(
+    clippy::unused_self,
+    clippy::unnecessary_wraps,
+    reason = "the memory of another process has to be copied"
+)]
+impl Stage {
+    /// The buffers are the program's.
+    pub fn of_program() -> Stage {
+        Stage
+    }
+
+    /// The buffers are our own.
+    pub fn own() -> Stage {
+        Stage
+    }
+
+    pub fn fetch(&mut self, _list: &mut Vec<(usize, usize)>) -> Result<(), Efault> {
+        Ok(())
+    }
+
+    pub fn prepare(&mut self, _list: &mut Vec<(usize, usize)>) {}
+
+    pub fn deliver(&self, _list: &[(usize, usize)], _count: usize) -> Result<(), Efault> {
+        Ok(())
+    }
+}

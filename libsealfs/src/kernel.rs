@@ -20,6 +20,11 @@ impl CPath {
         CPath(bytes)
     }
 
+    /// With its NUL.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub fn address(&self) -> usize {
         self.0.as_ptr() as usize
     }

@@ -32,6 +32,7 @@ mod process;
 mod route;
 mod settings;
 mod start;
+mod subject;
 mod sync;
 mod sys;
 #[path = "interpose/table.rs"]

@@ -4,7 +4,7 @@
 //! # Safety
 //! The one unsafe call writes from our own buffer.
 
-use crate::sys;
+use crate::{subject, sys};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -72,7 +72,7 @@ pub fn say(level: Level, text: fmt::Arguments<'_>) {
     let _ = unsafe {
         sys::syscall3(
             libc::SYS_write as usize,
-            2,
+            subject::standard_error(),
             line.bytes.as_ptr() as usize,
             line.used + 1,
         )

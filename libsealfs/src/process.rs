@@ -16,7 +16,7 @@ use crate::patch::{class::SECCOMPED, signals};
 use crate::settings::{self, settings};
 use crate::start::StartEnv;
 use crate::sync::{self, Mutex, Word};
-use crate::{credentials, descriptors, fdtable, sys, vfork};
+use crate::{credentials, descriptors, fdtable, subject, vfork};
 use core::ffi::CStr;
 use core::sync::atomic::{
     AtomicPtr, AtomicU32,
@@ -29,8 +29,9 @@ use std::ffi::CString;
 
 pub use crate::connected::{ClientRef, client, known_client, root, template};
 pub use crate::settings::{
-    complete_environment, deadline_ms, executable, is_ancestor, mount, mount_parent, volume_name,
+    complete_environment, deadline_ms, is_ancestor, mount, mount_parent, volume_name,
 };
+pub use crate::subject::executable;
 
 /// The runtime directory and its arena.
 pub struct Node {
@@ -67,7 +68,7 @@ pub fn start(env: &StartEnv) {
 }
 
 pub fn pid() -> u32 {
-    sync::pid() as u32
+    subject::pid()
 }
 
 /// The program put itself under seccomp: nothing is asked of the kernel unless the call is ours.
@@ -249,5 +250,5 @@ pub fn note_umask(mask: u32) {
 
 /// The kernel's number of the calling process; not that of the memory's owner in a vfork child.
 pub fn real_pid() -> u32 {
-    sys::getpid() as u32
+    subject::real_pid()
 }

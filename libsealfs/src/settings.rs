@@ -137,11 +137,6 @@ pub fn deadline_ms() -> u32 {
     settings().map_or(CALL_DEADLINE_MS, |s| s.deadline_ms)
 }
 
-/// The path below the mount that this program was started by, if it was.
-pub fn executable() -> Option<&'static [u8]> {
-    settings()?.executable.as_deref()
-}
-
 /// Whether these are the attributes of a directory above the mount point.
 pub fn is_ancestor(stat: &libc::stat) -> bool {
     settings().is_some_and(|s| s.ancestors.contains(&(stat.st_dev, stat.st_ino)))

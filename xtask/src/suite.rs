@@ -63,6 +63,11 @@ pub fn run(root: &Path, options: &Options) -> bool {
             c_tests_on(root, *servers)
         });
     }
+    for servers in CLUSTER_SIZES {
+        stage(&format!("static c-tests on {servers} servers"), &|| {
+            static_c_tests_on(root, *servers)
+        });
+    }
     stage("c-tests beside the mount", &|| {
         c_tests_beside_the_mount(root)
     });
@@ -92,13 +97,14 @@ const CLIPPY: [&str; 7] = [
 ];
 const UNIT_TESTS: [&str; 2] = ["test", "--workspace"];
 /// Each runs on a cluster of its own.
-const SCRIPTS: [&str; 7] = [
+const SCRIPTS: [&str; 8] = [
     "examples/demo/run.sh",
     "c-tests/no-touch.sh",
     "c-tests/cli.sh",
     "c-tests/volumes.sh",
     "c-tests/oracle.sh",
     "c-tests/kill.sh",
+    "c-tests/supervisor.sh",
     "c-tests/namespaces.sh",
 ];
 const SCRIPT_SERVERS: usize = 3;
@@ -162,6 +168,23 @@ fn c_tests_on(root: &Path, servers: usize) -> io::Result<Total> {
     c_tests::compare_all(root, &c_tests_options(cluster.folder("c-tests"), &cluster))
 }
 
+/// The same programs linked statically: a supervisor answers for them, where it may.
+fn static_c_tests_on(root: &Path, servers: usize) -> io::Result<Total> {
+    let supervisor = target_folder(root).join("release/sealfs-supervisor");
+    let checked = Command::new(supervisor).arg("--check").output()?;
+    if !checked.status.success() {
+        let why = String::from_utf8_lossy(&checked.stdout);
+        println!("skipped: no program can be supervised here: {}", why.trim());
+        return Ok(Total::default());
+    }
+    let cluster = cluster(root, servers)?;
+    let mut options = c_tests_options(cluster.folder("static"), &cluster);
+    "gcc -static".clone_into(&mut options.cc);
+    // What a covered program executes is supervised; what the prefix itself does is not covered.
+    options.wrap.push_str(" env");
+    c_tests::compare_all(root, &options)
+}
+
 /// The programs on a local directory with the library loaded: it changes nothing.
 fn c_tests_beside_the_mount(root: &Path) -> io::Result<Total> {
     let cluster = cluster(root, 1)?;
@@ -174,6 +197,7 @@ fn c_tests_options(root: PathBuf, cluster: &Cluster) -> c_tests::Options {
         wrap: cluster.prefix().to_owned(),
         filter: String::new(),
         jobs: 2,
+        cc: c_tests::COMPILER.to_owned(),
         time_limit: TIME_LIMIT_S,
         local: None,
         verbose: false,

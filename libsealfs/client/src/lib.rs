@@ -35,6 +35,7 @@ mod open;
 mod part;
 mod path;
 mod plan;
+pub mod reach;
 mod read;
 mod reassert;
 mod room;

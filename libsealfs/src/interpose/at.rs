@@ -10,7 +10,7 @@ use crate::fds::{self, Fd};
 use crate::kernel::{AT_FDCWD, CPath};
 use crate::process::ClientRef;
 use crate::route::{self, Answer, Bypass, Outcome, Place, Target, theirs};
-use crate::{path, process};
+use crate::{path, process, subject};
 use sealfs_client::{At, Failure};
 use sealfs_protocol::Errno;
 use sealfs_protocol::limits::SYMLINKS_MAX;
@@ -177,9 +177,14 @@ fn outside(ctx: &mut Ctx<'_>, arg: PathArg, local: &[u8]) -> Result<Next, Errno>
         Target::Theirs(_) | Target::Link(_) => {}
         back @ Target::Ours(_) => return Ok(Next::Back(back)),
     }
+    if subject::FOREIGN
+        && let back @ Target::Ours(_) = route::walk(AT_FDCWD, local, arg.follow)?
+    {
+        return Ok(Next::Back(back));
+    }
     let text = CPath::new(local);
     let saved = ctx.call.args[arg.index];
-    ctx.call.args[arg.index] = text.address();
+    ctx.call.args[arg.index] = subject::lend(text.bytes());
     let said = ctx.native();
     ctx.call.args[arg.index] = saved;
     if !is_missing(said) {

@@ -3,8 +3,8 @@
 use super::rw::ours;
 use super::{Ctx, fd, lock, user};
 use crate::fds::{self, Fd, Open};
-use crate::kernel;
 use crate::route::{Answer, Bypass, done, theirs, value};
+use crate::subject;
 use sealfs_protocol::Errno;
 
 /// The flags that F_SETFL may change (fcntl(2)).
@@ -53,7 +53,7 @@ pub fn fcntl(ctx: &mut Ctx<'_>) -> Answer {
 
 /// O_NOATIME is the owner's to set, and root's.
 fn may_leave_atime(open: &Open) -> Result<(), Errno> {
-    let user = kernel::file_ids().0;
+    let user = subject::file_ids().0;
     if user == 0 || open.attributes()?.uid == user {
         Ok(())
     } else {

@@ -18,6 +18,7 @@ use crate::kernel;
 use crate::patch::call::Call;
 use crate::process;
 use crate::route::{Answer, Bypass, theirs, value};
+use crate::subject;
 use sealfs_protocol::Errno;
 
 /// Most bytes that one call moves; callers of these calls go on after less than they asked for.
@@ -96,7 +97,7 @@ fn native_transfer(
         0,
         0,
     ];
-    crate::sys::check(super::native(&Call {
+    crate::sys::check(subject::native_here(&Call {
         nr: nr as usize,
         args,
     }))

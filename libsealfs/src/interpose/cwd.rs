@@ -2,11 +2,11 @@
 
 use super::at::{self, PathArg};
 use super::rw::ours;
-use super::{Ctx, user};
+use super::{Ctx, NOT_FOUND, user};
 use crate::cwd::{self, Cwd};
 use crate::fds::{self, Fd};
 use crate::route::{Answer, Bypass, Outcome, Target, done, theirs, value};
-use crate::{path, process};
+use crate::{path, process, subject};
 use sealfs_client::{At, Failure};
 use sealfs_protocol::{Errno, InodeId};
 
@@ -50,14 +50,22 @@ fn into(ctx: &mut Ctx<'_>, arg: PathArg, target: Target) -> Answer {
 /// A directory of the kernel's, unless a link on the way leads to us.
 fn native(ctx: &mut Ctx<'_>, arg: PathArg) -> Answer {
     cwd::forget();
-    let said = ctx.native();
+    let said = subject::ask(ctx);
     cwd::forget();
-    if super::is_missing(said) && !process::is_sandboxed() {
-        ctx.kernel_said = Some(said);
+    if said.is_none_or(super::is_missing) && !process::is_sandboxed() {
+        ctx.kernel_said = said.or(NOT_FOUND);
         if let target @ Target::Ours(_) = at::locate(ctx, arg)? {
             return into(ctx, arg, target);
         }
     }
+    answered(said)
+}
+
+/// The kernel did it, or is to do it: where we are now has to be looked up.
+fn answered(said: Option<isize>) -> Answer {
+    let Some(said) = said else {
+        return theirs(Bypass::KernelsPart);
+    };
     if !process::is_sandboxed() {
         cwd::get();
     }
@@ -71,12 +79,9 @@ pub fn fchdir(ctx: &mut Ctx<'_>) -> Answer {
         Fd::Internal => return Err(Errno::EBADF),
         Fd::Theirs | Fd::Above | Fd::Listing => {
             cwd::forget();
-            let said = ctx.native();
+            let said = subject::ask(ctx);
             cwd::forget();
-            if !process::is_sandboxed() {
-                cwd::get();
-            }
-            return Ok(Outcome::Ours(said));
+            return answered(said);
         }
     };
     if !open.is_directory() {

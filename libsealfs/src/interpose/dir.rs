@@ -11,15 +11,16 @@
 //! every later one; an entry that existed all the time is returned exactly once.
 
 use super::at::PathArg;
+use super::user::Spans;
 use super::{Ctx, opendir, user};
 use crate::descriptors;
 use crate::fds::{self, Fd, Open};
 use crate::fdtable::{self, State};
-use crate::guard::UserRange;
 use crate::kernel;
 use crate::path::{self, Magic};
 use crate::process;
 use crate::route::{Answer, Bypass, Outcome, theirs, value};
+use crate::subject;
 use sealfs_client::{IoVecMut, PAGE_MAX_BYTES, Page};
 use sealfs_protocol::attr::S_IFDIR;
 use sealfs_protocol::dirent::{self, END};
@@ -72,12 +73,14 @@ fn list_ours(open: &Open, buffer: usize, room: usize, form: Form) -> Answer {
     let room = room.min(PAGE_MAX_BYTES);
     let len = match form {
         Form::New => {
-            let range = UserRange::new(buffer as *const u8, room)?;
-            let buffer = range.address() as usize;
-            match kept(open, &mut position, buffer, room)? {
+            let mut page = Spans::one(buffer, room)?;
+            let buffer = page.prepare();
+            let len = match kept(open, &mut position, buffer, room)? {
                 Some(len) => len,
                 None => fill(open.ino(), &mut position, buffer, room)?,
-            }
+            };
+            page.deliver(len)?;
+            len
         }
         Form::Old => {
             let mut page = vec![0; room.min(OLD_PAGE_MAX_BYTES)];
@@ -118,8 +121,8 @@ fn kept(
         }
         let copied = parent_of(open.ino(), page.parent).and_then(|parent| {
             let dots = dots_that_fit(open.ino(), parent, &mut 0, room);
-            user::copy_out(buffer, &dots)?;
-            user::copy_out(buffer + start, records)
+            user::put(buffer, &dots)?;
+            user::put(buffer + start, records)
         });
         Some(copied.map(|()| (len, page.next)))
     };
@@ -146,7 +149,7 @@ fn fill(dir: InodeId, position: &mut u64, buffer: usize, room: usize) -> Result<
         if dots > 0 {
             let parent = parent_of(dir, answer.parent)?;
             let records = dots_that_fit(dir, parent, position, room);
-            user::copy_out(buffer, &records)?;
+            user::put(buffer, &records)?;
             if records.len() < dots {
                 return Ok(records.len());
             }
@@ -266,10 +269,12 @@ fn list_descriptors(ctx: &Ctx<'_>) -> Answer {
 
 /// The path is the directory that lists this process's descriptors.
 pub fn lists_descriptors(ctx: &Ctx<'_>, arg: PathArg) -> bool {
-    user::path(ctx.arg(arg.index)).is_ok_and(|text| {
-        matches!(path::magic(&text, process::pid()), Some((Magic::Descriptors, rest))
+    // Another process has none of ours among its own.
+    !subject::FOREIGN
+        && user::path(ctx.arg(arg.index)).is_ok_and(|text| {
+            matches!(path::magic(&text, process::pid()), Some((Magic::Descriptors, rest))
             if rest.iter().all(|b| *b == b'/'))
-    })
+        })
 }
 
 /// Opens that directory natively and remembers what it is.

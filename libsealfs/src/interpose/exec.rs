@@ -9,18 +9,18 @@
 //! kernel lives until the call is over, also in a child that shares ours and never comes back.
 //!
 //! # Safety
-//! Pointers handed to the kernel belong to an [`Image`] that outlives the call.
+//! Pointers handed to the kernel belong to an `Image` that outlives the call.
 
 use super::at::{self, PathArg};
+use super::image::{Executed, Image};
 use super::leaving::Leaving;
 use super::program::{Program, full_path};
-use super::{Ctx, fd, is_missing, process as processes, user};
+use super::{Ctx, beyond, fd, is_missing, process as processes, user};
 use crate::exec::{self, Format, Shebang};
 use crate::kernel::{self, AT_FDCWD, CPath};
-use crate::patch::call::Call;
 use crate::process::{self, ClientRef};
-use crate::route::{self, Answer, Outcome, Place, Target};
-use crate::vfork;
+use crate::route::{self, Answer, Bypass, Outcome, Place, Target, theirs};
+use crate::{subject, vfork};
 use sealfs_client::Failure;
 use sealfs_protocol::Errno;
 
@@ -35,14 +35,6 @@ const STRING_MAX_BYTES: usize = 128 << 10;
 struct Plan {
     arguments: Vec<Vec<u8>>,
     environment: Vec<Vec<u8>>,
-}
-
-/// Strings and pointer arrays as the kernel wants them.
-struct Image {
-    path: Vec<u8>,
-    _strings: Vec<Vec<u8>>,
-    arguments: Vec<usize>,
-    environment: Vec<usize>,
 }
 
 /// execve(path, arguments, environment)
@@ -85,8 +77,13 @@ fn execute(ctx: &mut Ctx<'_>, arg: PathArg, lists: usize) -> Answer {
     {
         return Ok(Outcome::Ours(said));
     }
-    let said = natively(ctx, arg, lists, environment.clone());
-    if !is_missing(said) || process::is_sandboxed() {
+    if let Some(said) = beyond::execute((arg.dir, &text), &arguments, &environment) {
+        return Ok(Outcome::Ours(said));
+    }
+    let said = natively(ctx, lists, &environment);
+    if let Some(said) = said
+        && (!is_missing(said) || process::is_sandboxed())
+    {
         return Ok(Outcome::Ours(said));
     }
     let plan = Plan {
@@ -97,13 +94,12 @@ fn execute(ctx: &mut Ctx<'_>, arg: PathArg, lists: usize) -> Answer {
         return place_of(&place, plan, &text, 0);
     }
     // A script of the kernel's tree may name an interpreter in the volume.
-    match local_shebang(arg.dir, &text) {
-        Some(script) => match route::locate(AT_FDCWD, &script.interpreter, true)? {
-            Target::Ours(_) => interpreter(script, plan, &text, 0),
-            Target::Theirs(_) | Target::Link(_) => Ok(Outcome::Ours(said)),
-        },
-        None => Ok(Outcome::Ours(said)),
+    if let Some(script) = local_shebang(arg.dir, &text)
+        && let Target::Ours(_) = route::locate(AT_FDCWD, &script.interpreter, true)?
+    {
+        return interpreter(script, plan, &text, 0);
     }
+    said.map_or(theirs(Bypass::KernelsPart), |said| Ok(Outcome::Ours(said)))
 }
 
 /// What others may have to know before this image is gone. What is returned is held until the kernel
@@ -153,9 +149,13 @@ fn strings(pointer: usize) -> Result<Vec<Vec<u8>>, Errno> {
     }
 }
 
-/// A program of the kernel's tree: the call as it is, with the environment completed.
-fn natively(ctx: &mut Ctx<'_>, arg: PathArg, lists: usize, environment: Vec<Vec<u8>>) -> isize {
-    let completed = process::complete_environment(environment, None);
+/// A program of the kernel's tree: the call as it is, with the environment completed. `None` where
+/// the kernel cannot be asked first.
+fn natively(ctx: &mut Ctx<'_>, lists: usize, environment: &[Vec<u8>]) -> Option<isize> {
+    if subject::FOREIGN {
+        return None;
+    }
+    let completed = process::complete_environment(environment.to_vec(), None);
     let saved = ctx.call.args;
     let image = completed
         .changed
@@ -164,11 +164,9 @@ fn natively(ctx: &mut Ctx<'_>, arg: PathArg, lists: usize, environment: Vec<Vec<
     if let Some(image) = &image {
         ctx.call.args[lists + 1] = image.environment.as_ptr() as usize;
     }
-    // An own copy of the path: the program's may be rewritten by another thread meanwhile.
-    let _ = arg;
     let said = ctx.native();
     ctx.call.args = saved;
-    said
+    Some(said)
 }
 
 /// What a place in the volume is to exec.
@@ -241,39 +239,25 @@ fn interpreter(script: Shebang, plan: Plan, shown: &[u8], depth: u32) -> Answer 
 
 /// A program of the kernel's tree by another path than the call named.
 fn native_path(local: &[u8], plan: Plan) -> Outcome {
+    if let Some(said) = beyond::execute((AT_FDCWD, local), &plan.arguments, &plan.environment) {
+        return Outcome::Ours(said);
+    }
     let environment = process::complete_environment(plan.environment, None).entries;
-    let image = vfork::Parked::new(Image::new(local, plan.arguments, environment));
-    let args = [
-        image.path.as_ptr() as usize,
-        image.arguments.as_ptr() as usize,
-        image.environment.as_ptr() as usize,
-        0,
-        0,
-        0,
-    ];
-    let said = super::native(&Call {
-        nr: libc::SYS_execve as usize,
-        args,
-    });
-    Outcome::Ours(said)
+    Outcome::Ours(subject::execute(
+        Executed::Path(local),
+        plan.arguments,
+        environment,
+    ))
 }
 
 /// Executes what a memfd holds; `full` is the path it is said to have.
 fn run_memory(memory: u32, plan: Plan, full: Option<&[u8]>) -> isize {
     let environment = process::complete_environment(plan.environment, full).entries;
-    let image = vfork::Parked::new(Image::new(b"", plan.arguments, environment));
-    let args = [
-        memory as usize,
-        image.path.as_ptr() as usize,
-        image.arguments.as_ptr() as usize,
-        image.environment.as_ptr() as usize,
-        libc::AT_EMPTY_PATH as usize,
-        0,
-    ];
-    super::native(&Call {
-        nr: libc::SYS_execveat as usize,
-        args,
-    })
+    if let Some(said) = beyond::execute_memory(memory, &plan.arguments, &environment) {
+        return said;
+    }
+    subject::executed_as(full);
+    subject::execute(Executed::Memory(memory), plan.arguments, environment)
 }
 
 /// `ld.so PROGRAM` with a program of the volume: the linker opens it before we are there, so it
@@ -302,47 +286,13 @@ fn by_linker(
         list.push(b"--argv0".to_vec());
         list.push(arguments[at].clone());
     }
-    list.push(format!("/proc/self/fd/{memory}").into_bytes());
+    let number = subject::export(memory)?;
+    list.push(format!("/proc/self/fd/{number}").into_bytes());
     list.extend_from_slice(&arguments[at + 1..]);
     let environment = process::complete_environment(environment.to_vec(), full.as_deref()).entries;
-    let image = vfork::Parked::new(Image::new(linker, list, environment));
-    let args = [
-        image.path.as_ptr() as usize,
-        image.arguments.as_ptr() as usize,
-        image.environment.as_ptr() as usize,
-        0,
-        0,
-        0,
-    ];
-    let said = super::native(&Call {
-        nr: libc::SYS_execve as usize,
-        args,
-    });
+    let said = subject::execute(Executed::Path(linker), list, environment);
     kernel::close(memory);
     Ok(Some(said))
-}
-
-impl Image {
-    fn new(path: &[u8], arguments: Vec<Vec<u8>>, environment: Vec<Vec<u8>>) -> Image {
-        let mut strings = Vec::with_capacity(arguments.len() + environment.len());
-        let mut list = |texts: Vec<Vec<u8>>| {
-            let mut pointers = Vec::with_capacity(texts.len() + 1);
-            for mut text in texts {
-                text.push(0);
-                pointers.push(text.as_ptr() as usize);
-                strings.push(text);
-            }
-            pointers.push(0);
-            pointers
-        };
-        let (arguments, environment) = (list(arguments), list(environment));
-        Image {
-            path: [path, b"\0"].concat(),
-            _strings: strings,
-            arguments,
-            environment,
-        }
-    }
 }
 
 /// The interpreter line of a script of the kernel's tree.

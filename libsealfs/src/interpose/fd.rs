@@ -10,7 +10,7 @@ use crate::fds::{self, Fd, Open};
 use crate::fdtable::{self, State};
 use crate::route::{Answer, Bypass, Outcome, done, theirs};
 use crate::sync::{Mutex, RawMutex};
-use crate::{kernel, process};
+use crate::{kernel, process, subject};
 use sealfs_client::FileRef;
 use sealfs_client::node::{Slot, SlotId, placeholder};
 use sealfs_protocol::{Errno, dirent};
@@ -22,10 +22,10 @@ pub fn close(ctx: &mut Ctx<'_>) -> Answer {
     match fds::lookup(fd) {
         Ok(Fd::Ours(open)) => {
             fdtable::forget(fd);
-            kernel::close(open.fd);
+            let answer = subject::close(&open);
             fdtable::forget(fd);
             closed(&open);
-            done()
+            answer
         }
         Ok(Fd::Internal) => Err(Errno::EBADF),
         Ok(Fd::Theirs | Fd::Above | Fd::Listing) | Err(_) => {
@@ -44,6 +44,7 @@ pub fn closed(open: &Open) {
 
 /// Tells the server of the close if no descriptor of the description is left in any process.
 fn release_if_last(slot: &Slot<'static>) {
+    subject::give_back();
     let (Some(node), Some(me)) = (process::known_node(), process::me_or_ancestor()) else {
         return;
     };
@@ -116,10 +117,11 @@ pub fn flush_closes() {
 /// The process ends: its descriptors of ours are closed now, so that locks which end with the last
 /// of them have ended when somebody learns that the process has. Record locks end with its client.
 pub fn close_all() {
-    for number in fdtable::ours() {
+    for number in subject::held() {
         if let Ok(Fd::Ours(open)) = fds::lookup(number) {
             fdtable::forget(number);
-            kernel::close(open.fd);
+            // The kernel closes it in any case when the process is gone.
+            let _ = subject::close(&open);
             release_if_last(&open.slot);
         }
     }
@@ -161,6 +163,9 @@ pub fn duplicate(ctx: &mut Ctx<'_>) -> Answer {
         Fd::Above | Fd::Listing | Fd::Theirs => return theirs(Bypass::NativeDescriptor),
     };
     share(&open)?;
+    if subject::FOREIGN {
+        return theirs(Bypass::KernelsPart);
+    }
     let said = ctx.native();
     if let Ok(new) = usize::try_from(said) {
         fdtable::set(new, State::Ours(open.slot.id().index));
@@ -191,6 +196,9 @@ pub fn dup_onto(ctx: &mut Ctx<'_>) -> Answer {
         }
         _ => State::Unknown,
     };
+    if subject::FOREIGN && replaced.is_none() {
+        return theirs(Bypass::KernelsPart);
+    }
     fdtable::forget(new);
     let said = ctx.native();
     fdtable::forget(new);
@@ -224,6 +232,14 @@ pub fn close_range(ctx: &mut Ctx<'_>) -> Answer {
             _ => None,
         })
         .collect();
+    if subject::FOREIGN {
+        if open.is_empty() {
+            return theirs(Bypass::KernelsPart);
+        }
+        let said = ctx.native();
+        open.iter().for_each(closed);
+        return Ok(Outcome::Ours(said));
+    }
     fdtable::forget_range(first as usize, last as usize);
     let mut from = first;
     let mut kept: Vec<u32> = descriptors::in_use()
@@ -246,7 +262,7 @@ pub fn close_range(ctx: &mut Ctx<'_>) -> Answer {
 
 /// The numbers that are open, from the kernel's own list.
 pub fn open_numbers() -> Result<Vec<u32>, Errno> {
-    let path = kernel::CPath::new(b"/proc/self/fd");
+    let path = kernel::CPath::new(format!("/proc/{}/fd", subject::real_pid()).as_bytes());
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let list = kernel::open_at(kernel::AT_FDCWD, &path, flags, 0)?;
     let mut numbers = Vec::new();

@@ -59,11 +59,15 @@ impl Open {
         if spans.total() == 0 {
             return Ok(0);
         }
-        if let Some(memory) = map::memory_of(self)? {
-            return memory.read(offset, spans);
-        }
-        let atime = self.flags() & libc::O_NOATIME == 0;
-        process::client()?.read_as(self.file(), offset, &mut spans.targets(), atime)
+        spans.prepare();
+        let count = if let Some(memory) = map::memory_of(self)? {
+            memory.read(offset, spans)?
+        } else {
+            let atime = self.flags() & libc::O_NOATIME == 0;
+            process::client()?.read_as(self.file(), offset, &mut spans.targets(), atime)?
+        };
+        spans.deliver(count)?;
+        Ok(count)
     }
 
     /// write(2): how many bytes are in the file now.
@@ -115,6 +119,7 @@ impl Open {
         if spans.total() == 0 {
             return Ok((0, offset));
         }
+        spans.fetch()?;
         if let Some(memory) = map::memory_of(self)? {
             let offset = if append { memory.size() } else { offset };
             write_limit::apply(offset, spans)?;

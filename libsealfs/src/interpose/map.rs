@@ -12,15 +12,16 @@
 //! Mappings made here for filling are ours until they are unmapped; the program's are made by its
 //! own call with another descriptor.
 
+use super::Ctx;
 use super::filled::memory_with;
 use super::user::Spans;
-use super::{Ctx, native};
 use crate::credentials;
 use crate::fds::{self, Fd, Open};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::call::Call;
 use crate::process;
 use crate::route::{Answer, Bypass, Outcome, done, theirs};
+use crate::subject;
 use crate::sync::{Mutex, RawMutex};
 use sealfs_client::FileRef;
 use sealfs_client::node::keeper_link::{self, MappedFile};
@@ -217,9 +218,8 @@ fn map_private(ctx: &mut Ctx<'_>, open: &Open, offset: u64, len: usize) -> Answe
 /// The program's call with another descriptor and offset.
 fn map_descriptor(ctx: &Ctx<'_>, memory: u32, offset: u64) -> isize {
     let mut call: Call = *ctx.call;
-    call.args[4] = memory as usize;
     call.args[5] = offset as usize;
-    native(&call)
+    subject::native_with(&call, 4, memory)
 }
 
 fn map_shared(ctx: &mut Ctx<'_>, open: &Open) -> Answer {

@@ -12,6 +12,7 @@
 
 mod at;
 mod attr;
+mod beyond;
 mod calls;
 mod control;
 mod copy;
@@ -21,6 +22,7 @@ mod exec;
 mod fd;
 mod file;
 mod filled;
+pub mod image;
 mod leaving;
 mod lock;
 mod map;
@@ -40,7 +42,9 @@ mod user;
 mod write_limit;
 mod xattr;
 
-pub use calls::CLASSES;
+pub use calls::{CLASSES, find};
+#[cfg(supervisor)]
+pub use fd::closed;
 
 use crate::patch::call::{Call, Route, native_unmasked};
 use crate::patch::class::Class;
@@ -88,7 +92,7 @@ impl Ctx<'_> {
 /// the process is under seccomp). May rewrite the arguments and return [`Route::Native`]: the
 /// program's own instruction then issues the call, on the program's stack, with its own mask.
 pub fn dispatch(call: &mut Call) -> Route {
-    let Some((handler, class)) = calls::find(call.nr) else {
+    let Some((handler, class)) = find(call.nr) else {
         return Route::Native;
     };
     state::enter();
@@ -115,7 +119,7 @@ pub fn dispatch(call: &mut Call) -> Route {
 /// (`-ENOENT`, `-ENOTDIR` or `-ELOOP`). If the path leads into the mount after all (a local
 /// symbolic link, `..`), answers the call; otherwise returns `result` as it is.
 pub fn dispatch_after_kernel(call: &mut Call, result: isize) -> isize {
-    let Some((handler, _)) = calls::find(call.nr) else {
+    let Some((handler, _)) = find(call.nr) else {
         return result;
     };
     let mut ctx = Ctx {
@@ -132,6 +136,9 @@ pub fn dispatch_after_kernel(call: &mut Call, result: isize) -> isize {
 fn by_path(class: Class) -> bool {
     matches!(class, Class::Path | Class::AtPath)
 }
+
+/// What stands for the kernel's word where it was not asked.
+pub const NOT_FOUND: Option<isize> = Some(-(Errno::ENOENT.0 as isize));
 
 /// The kernel's words for "this path leads nowhere": the mount may lie behind a link on it.
 pub fn is_missing(result: isize) -> bool {

@@ -4,13 +4,14 @@
 //! into each other (EXDEV), whichever way the paths lead there.
 
 use super::at::{self, PathArg};
-use super::{Ctx, is_missing, user};
+use super::{Ctx, NOT_FOUND, is_missing, user};
 use crate::cwd::{self, Cwd};
 use crate::fds::{self, Fd};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::path::{self, Magic};
 use crate::process::{self, ClientRef};
 use crate::route::{self, Answer, Bypass, Outcome, Place, Target, done, theirs, value};
+use crate::subject;
 use sealfs_client::{At, Failure};
 use sealfs_protocol::Errno;
 use sealfs_protocol::limits::SYMLINK_MAX_BYTES;
@@ -104,14 +105,16 @@ fn first_native(
 ) -> Answer {
     let target = at::locate(ctx, arg)?;
     if let Target::Theirs(_) = target {
-        let said = ctx.native();
-        if !is_missing(said) || process::is_sandboxed() {
+        let said = subject::ask(ctx);
+        if let Some(said) = said
+            && (!is_missing(said) || process::is_sandboxed())
+        {
             return Ok(Outcome::Ours(said));
         }
-        ctx.kernel_said = Some(said);
+        ctx.kernel_said = said.or(NOT_FOUND);
         let walked = at::locate(ctx, arg)?;
         return match at::run_from(ctx, arg, walked, &mut ours)? {
-            Outcome::Theirs(_) => Ok(Outcome::Ours(said)),
+            Outcome::Theirs(why) => said.map_or(theirs(why), |said| Ok(Outcome::Ours(said))),
             answer @ Outcome::Ours(_) => Ok(answer),
         };
     }
@@ -313,13 +316,16 @@ enum Pair {
 
 fn both(ctx: &mut Ctx<'_>, from: PathArg, to: PathArg) -> Result<Pair, Errno> {
     let (old, new) = (at::locate(ctx, from)?, at::locate(ctx, to)?);
+    let mut said = None;
     match (&old, &new) {
         (Target::Theirs(_) | Target::Link(_), Target::Theirs(_) | Target::Link(_)) => {
-            let said = ctx.native();
-            if !is_missing(said) || process::is_sandboxed() {
+            said = subject::ask(ctx);
+            if let Some(said) = said
+                && (!is_missing(said) || process::is_sandboxed())
+            {
                 return Ok(Pair::Said(said));
             }
-            ctx.kernel_said = Some(said);
+            ctx.kernel_said = said.or(NOT_FOUND);
         }
         _ => ctx.kernel_said = Some(0),
     }
@@ -329,7 +335,7 @@ fn both(ctx: &mut Ctx<'_>, from: PathArg, to: PathArg) -> Result<Pair, Errno> {
         (Target::Ours(old), Target::Ours(new)) => Pair::Ours(old, new),
         (Target::Ours(_), _) => across(ctx, to)?,
         (_, Target::Ours(_)) => across(ctx, from)?,
-        _ => ctx.kernel_said.map_or(Pair::Theirs, Pair::Said),
+        _ => said.map_or(Pair::Theirs, Pair::Said),
     })
 }
 
@@ -367,7 +373,7 @@ fn outside(
         }
     }
     let (old, new) = (CPath::new(&old), CPath::new(&new));
-    ctx.call.args[from.index] = old.address();
-    ctx.call.args[to.index] = new.address();
+    ctx.call.args[from.index] = subject::lend(old.bytes());
+    ctx.call.args[to.index] = subject::lend(new.bytes());
     Ok(Outcome::Ours(ctx.native()))
 }

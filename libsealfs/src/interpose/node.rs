@@ -11,7 +11,8 @@ use crate::fdtable::{self, State};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::call::Call;
 use crate::process;
-use crate::route::{Answer, Outcome};
+use crate::route::{Answer, Outcome, value};
+use crate::subject;
 use sealfs_protocol::attr::{S_IFDIR, S_IFMT, S_IFREG};
 use sealfs_protocol::{Errno, InodeId};
 
@@ -59,9 +60,11 @@ pub fn open_fifo(ino: InodeId, flags: i32) -> Answer {
         nr: libc::SYS_openat as usize,
         args: [AT_FDCWD as usize, path.address(), flags, 0, 0, 0],
     };
-    let said = super::native(&call);
-    if let Ok(fd) = usize::try_from(said) {
-        fdtable::set(fd, State::Fifo);
-    }
-    Ok(Outcome::Ours(said))
+    let said = subject::native_here(&call);
+    let Ok(fd) = u32::try_from(said) else {
+        return Ok(Outcome::Ours(said));
+    };
+    let fd = subject::export(fd)? as usize;
+    fdtable::set(fd, State::Fifo);
+    value(fd)
 }

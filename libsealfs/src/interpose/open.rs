@@ -7,7 +7,7 @@
 
 use super::at::{self, PathArg};
 use super::program::unless_it_ended;
-use super::{Ctx, dir, is_missing, node, opendir, resolve, user};
+use super::{Ctx, NOT_FOUND, dir, is_missing, node, opendir, resolve, user};
 use crate::credentials;
 use crate::fds::{self, Fd};
 use crate::fdtable::{self, State};
@@ -17,7 +17,7 @@ use crate::patch::class::TOUCHED;
 use crate::path;
 use crate::process::{self, ClientRef, Node};
 use crate::route::{Answer, Bypass, Outcome, Place, Target, theirs};
-use crate::vfork;
+use crate::{subject, vfork};
 use core::sync::atomic::Ordering::Relaxed;
 use sealfs_client::node::{OpenedFile, SlotId, SlotInit, placeholder};
 use sealfs_client::{Failure, FileRef, Opened};
@@ -75,13 +75,13 @@ pub fn openat2(ctx: &mut Ctx<'_>) -> Answer {
     if let Target::Theirs(_) = target
         && !process::is_sandboxed()
     {
-        let said = ctx.native();
-        ctx.kernel_said = Some(said);
-        if is_missing(said) {
+        let said = subject::ask(ctx);
+        ctx.kernel_said = said.or(NOT_FOUND);
+        if said.is_none_or(is_missing) {
             target = restricted_target(ctx, arg, resolve)?;
         }
         if !matches!(target, Target::Ours(_)) {
-            return Ok(Outcome::Ours(said));
+            return said.map_or(theirs(Bypass::KernelsPart), |said| Ok(Outcome::Ours(said)));
         }
     }
     if let Target::Ours(_) = target {
@@ -307,7 +307,7 @@ fn open_place(client: &ClientRef, place: &Place, call: Call, guard: i32) -> Resu
     if flags & libc::O_TRUNC != 0 && attr.mode & S_IFMT == sealfs_protocol::attr::S_IFREG {
         super::map::resized(attr.ino, 0)?;
     }
-    Ok(Made::Descriptor(claim.keep()))
+    Ok(Made::Descriptor(claim.keep()?))
 }
 
 /// Where the file was opened, for `/proc/self/fd`: a directory and the path below it. A descriptor
@@ -331,6 +331,9 @@ struct Claim {
 
 impl Claim {
     fn new(node: &'static Node, open: OpenId, flags: i32) -> Result<Claim, Errno> {
+        if !subject::has_room() {
+            return Err(Errno::EMFILE);
+        }
         let template = process::template()?;
         let init = SlotInit {
             cluster: template.cluster,
@@ -357,8 +360,8 @@ impl Claim {
         }
     }
 
-    fn keep(self) -> u32 {
-        let fd = self.fd;
+    fn keep(self) -> Result<u32, Errno> {
+        let fd = subject::export(self.fd)?;
         fdtable::set(fd as usize, State::Ours(self.id.index));
         TOUCHED.store(true, Relaxed);
         if vfork::is_child() {
@@ -373,7 +376,7 @@ impl Claim {
             }
         }
         core::mem::forget(self);
-        fd
+        Ok(fd)
     }
 }
 

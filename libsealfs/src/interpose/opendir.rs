@@ -88,7 +88,7 @@ pub fn start() {
 ///
 /// # Safety
 /// As the C library's.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(supervisor), unsafe(no_mangle))]
 pub unsafe extern "C" fn opendir(name: *const c_char) -> *mut c_void {
     if REAL.load(Acquire).is_null() {
         // Another constructor came first.

@@ -7,7 +7,7 @@ use super::{Ctx, fd, user};
 use crate::fds::{self, Fd};
 use crate::patch::class::TOUCHED;
 use crate::route::{Answer, Bypass, theirs};
-use crate::{credentials, cwd, fdtable, process, vfork};
+use crate::{credentials, cwd, process, subject, vfork};
 use core::sync::atomic::Ordering::Relaxed;
 use sealfs_protocol::Errno;
 
@@ -44,7 +44,7 @@ fn before_child(flags: u64) -> Answer {
     if !has(libc::CLONE_FILES) {
         share_all()?;
     }
-    if has(libc::CLONE_VM) && !vfork::is_child() {
+    if has(libc::CLONE_VM) && !subject::FOREIGN && !vfork::is_child() {
         vfork::begin(has(libc::CLONE_VFORK));
     }
     theirs(Bypass::KernelsPart)
@@ -56,7 +56,7 @@ pub fn share_all() -> Result<(), Errno> {
     if !TOUCHED.load(Relaxed) {
         return Ok(());
     }
-    for number in fdtable::ours() {
+    for number in subject::held() {
         if let Ok(Fd::Ours(open)) = fds::lookup(number) {
             match fd::share(&open) {
                 Ok(()) | Err(Errno::EBADF) => {}

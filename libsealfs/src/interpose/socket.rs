@@ -15,6 +15,7 @@ use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::class::TOUCHED;
 use crate::process;
 use crate::route::{self, Answer, Bypass, Outcome, Place, Target, theirs};
+use crate::subject;
 use core::sync::atomic::Ordering::Relaxed;
 use sealfs_client::Failure;
 use sealfs_protocol::attr::{S_IFMT, S_IFSOCK};
@@ -93,7 +94,7 @@ pub fn bind(ctx: &mut Ctx<'_>) -> Answer {
 /// Issues the call with an address of ours in arguments `index` and the next.
 fn with_address(ctx: &Ctx<'_>, index: usize, address: &[u8]) -> isize {
     let mut call = *ctx.call;
-    call.args[index] = address.as_ptr() as usize;
+    call.args[index] = subject::lend(address);
     call.args[index + 1] = address.len();
     native(&call)
 }

@@ -5,7 +5,7 @@
 //! # Safety
 //! Everything goes through `guard`, which takes any address.
 
-use crate::guard::{self, Efault, StringError, UserRange};
+use crate::guard::{self, Efault, Stage, StringError, UserRange};
 use sealfs_client::{IoVec, IoVecMut};
 use sealfs_protocol::Errno;
 use sealfs_protocol::limits::PATH_MAX_BYTES;
@@ -74,13 +74,26 @@ pub fn copy_in(pointer: usize, len: usize) -> Result<Vec<u8>, Errno> {
     Ok(bytes)
 }
 
+/// Writes bytes to where data for the program is made: [`Spans::prepare`], or memory of our own.
+pub fn put(address: usize, bytes: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the slice is valid for its length.
+    Ok(unsafe { guard::fill(address as *mut u8, bytes.as_ptr(), bytes.len()) }?)
+}
+
 /// Buffers of the program, by address: checked to lie in user space, cut to what one call moves.
-pub struct Spans(Vec<(usize, usize)>);
+/// Where the program's memory is another process's, the data passes through a copy here.
+pub struct Spans {
+    list: Vec<(usize, usize)>,
+    stage: Stage,
+}
 
 impl Spans {
     pub fn one(address: usize, len: usize) -> Result<Spans, Errno> {
         let range = UserRange::new(address as *const u8, len.min(RW_MAX_BYTES))?;
-        Ok(Spans(vec![(range.address() as usize, range.len())]))
+        Ok(Spans {
+            list: vec![(range.address() as usize, range.len())],
+            stage: Stage::of_program(),
+        })
     }
 
     /// The buffers of a vectored call.
@@ -102,23 +115,45 @@ impl Spans {
                 list.push((range.address() as usize, take));
             }
         }
-        Ok(Spans(list))
+        Ok(Spans {
+            list,
+            stage: Stage::of_program(),
+        })
     }
 
     /// A buffer of our own.
     pub fn own(bytes: &mut [u8]) -> Spans {
-        Spans(vec![(bytes.as_mut_ptr() as usize, bytes.len())])
+        Spans {
+            list: vec![(bytes.as_mut_ptr() as usize, bytes.len())],
+            stage: Stage::own(),
+        }
+    }
+
+    /// The bytes are about to be read from the buffers.
+    pub fn fetch(&mut self) -> Result<(), Errno> {
+        Ok(self.stage.fetch(&mut self.list)?)
+    }
+
+    /// The buffers are about to be filled; where the first of them lies.
+    pub fn prepare(&mut self) -> usize {
+        self.stage.prepare(&mut self.list);
+        self.list.first().map_or(0, |(at, _)| *at)
+    }
+
+    /// The first `count` bytes of the buffers have been filled.
+    pub fn deliver(&self, count: usize) -> Result<(), Errno> {
+        Ok(self.stage.deliver(&self.list, count)?)
     }
 
     /// Bytes of all buffers together.
     pub fn total(&self) -> usize {
-        self.0.iter().map(|(_, len)| len).sum()
+        self.list.iter().map(|(_, len)| len).sum()
     }
 
     /// Cuts the buffers to `max` bytes together.
     pub fn cut(&mut self, max: usize) {
         let mut left = max;
-        self.0.retain_mut(|(_, len)| {
+        self.list.retain_mut(|(_, len)| {
             *len = (*len).min(left);
             left -= *len;
             *len > 0
@@ -128,7 +163,7 @@ impl Spans {
     /// As the client takes them for writing from.
     pub fn sources(&self) -> Vec<IoVec<'_>> {
         // SAFETY: the addresses lie in user space; whether memory is there, the kernel will say.
-        self.0
+        self.list
             .iter()
             .map(|(at, len)| unsafe { IoVec::from_raw(*at, *len) })
             .collect()
@@ -137,7 +172,7 @@ impl Spans {
     /// As the client takes them for reading into.
     pub fn targets(&mut self) -> Vec<IoVecMut<'_>> {
         // SAFETY: as above; the program named them for writing.
-        self.0
+        self.list
             .iter()
             .map(|(at, len)| unsafe { IoVecMut::from_raw(*at, *len) })
             .collect()
@@ -149,6 +184,6 @@ impl Spans {
             iov_base: *at as *mut _,
             iov_len: *len,
         };
-        self.0.iter().map(one).collect()
+        self.list.iter().map(one).collect()
     }
 }

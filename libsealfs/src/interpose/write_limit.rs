@@ -5,8 +5,8 @@
 
 use super::Ctx;
 use super::user::Spans;
-use crate::kernel;
 use crate::route::{Answer, Bypass, Outcome, theirs};
+use crate::subject;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sealfs_protocol::Errno;
 
@@ -16,10 +16,10 @@ static LIMIT: AtomicU64 = AtomicU64::new(UNKNOWN);
 
 fn limit() -> u64 {
     let known = LIMIT.load(Relaxed);
-    if known != UNKNOWN {
+    if known != UNKNOWN && !subject::FOREIGN {
         return known;
     }
-    let soft = kernel::limit(libc::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft);
+    let soft = subject::limit(libc::RLIMIT_FSIZE).map_or(u64::MAX, |(soft, _)| soft);
     LIMIT.store(soft, Relaxed);
     soft
 }
@@ -55,7 +55,7 @@ pub fn check_size(size: u64) -> Result<(), Errno> {
 
 fn refuse() -> Errno {
     if is_set() {
-        kernel::raise(libc::SIGXFSZ);
+        subject::raise(libc::SIGXFSZ);
     }
     Errno::EFBIG
 }

@@ -1,29 +1,53 @@
-//! Whether a program can be covered by a preloaded library at all.
+//! Whether a program can be covered by a preloaded library, and whether a supervisor can make good
+//! for it.
 
+use super::{Fail, programs};
+use rustix::fs::{Access, access};
+use sealfs_client::reach::{self, Beyond};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-/// What is read of a program: its header and program headers, in bytes.
-const HEAD_BYTES: u64 = 16 << 10;
-const PT_INTERP: u32 = 3;
+const SET_USER_ID: u32 = 0o4000;
 
-/// Why `command` will not see the mount; `None` if nothing speaks against it, or it cannot be told.
-pub fn obstacle(command: &OsStr) -> Option<String> {
+/// Why the library is not loaded into a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    Beyond(Beyond),
+    /// It runs with another user's rights, and is told nothing by the environment.
+    GivesRights,
+}
+
+/// The file that `command` names, and what stands against it; `None` if nothing does, or it cannot
+/// be told.
+pub fn obstacle(command: &OsStr) -> Option<(PathBuf, Obstacle)> {
     let path = find(command)?;
+    let (head, gives_rights) = look_at(&path)?;
+    if let Some(interpreter) = reach::interpreter(&head) {
+        let (head, _) = look_at(Path::new(OsStr::from_bytes(interpreter)))?;
+        return reach::beyond(&head).map(|why| (path, Obstacle::Beyond(why)));
+    }
+    if gives_rights {
+        return Some((path, Obstacle::GivesRights));
+    }
+    reach::beyond(&head).map(|why| (path, Obstacle::Beyond(why)))
+}
+
+/// A program's first bytes, and whether it gives another user's rights.
+fn look_at(path: &Path) -> Option<(Vec<u8>, bool)> {
+    let file = File::open(path).ok()?;
+    let facts = file.metadata().ok()?;
     let mut head = Vec::new();
-    File::open(&path)
-        .ok()?
-        .take(HEAD_BYTES)
+    file.take(reach::HEAD_BYTES as u64)
         .read_to_end(&mut head)
         .ok()?;
-    let why = examine(&head)?;
-    Some(format!(
-        "{}: {why}: it will not see the mount",
-        path.display()
-    ))
+    let own = rustix::process::geteuid().as_raw();
+    let gives_rights = facts.mode() & SET_USER_ID != 0 && facts.uid() != own;
+    Some((head, gives_rights))
 }
 
 /// The file that execvp(3) would take.
@@ -34,78 +58,65 @@ fn find(command: &OsStr) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|dir| dir.join(command))
-        .find(|file| {
-            rustix::fs::access(file.as_os_str().as_bytes(), rustix::fs::Access::EXEC_OK).is_ok()
-        })
+        .find(|file| access(file.as_os_str().as_bytes(), Access::EXEC_OK).is_ok())
 }
 
-/// Looks at an ELF program (System V ABI, "Object Files"); scripts and others pass.
-fn examine(head: &[u8]) -> Option<&'static str> {
-    if head.get(..4)? != b"\x7fELF" {
-        return None;
+/// The program that runs others under its supervision, if this machine lets it; else why not.
+pub fn supervisor() -> Result<PathBuf, Fail> {
+    let program = programs::beside("sealfs-supervisor")?;
+    let checked = Command::new(&program).arg("--check").output();
+    let checked = checked.map_err(|e| format!("{}: {e}", program.display()))?;
+    if checked.status.success() {
+        return Ok(program);
     }
-    if *head.get(4)? != 2 {
-        return Some("a 32-bit program");
-    }
-    let offset = usize::try_from(number(head, 32, 8)?).ok()?;
-    let size = number(head, 54, 2)? as usize;
-    let count = number(head, 56, 2)? as usize;
-    for i in 0..count {
-        let at = offset.checked_add(i.checked_mul(size)?)?;
-        if number(head, at, 4)? as u32 == PT_INTERP {
-            let from = usize::try_from(number(head, at + 8, 8)?).ok()?;
-            let len = usize::try_from(number(head, at + 32, 8)?).ok()?;
-            let interpreter = head.get(from..from.checked_add(len)?)?;
-            let name = Path::new(OsStr::from_bytes(interpreter)).file_name()?;
-            let is_musl = name.as_bytes().starts_with(b"ld-musl");
-            return is_musl.then_some("a program for musl");
+    Err(String::from_utf8_lossy(&checked.stdout)
+        .trim()
+        .to_owned()
+        .into())
+}
+
+/// How `command` has to be started so that it sees the mount; says so where it will not.
+pub fn command(command: &OsStr) -> Result<Command, String> {
+    let Some((path, obstacle)) = obstacle(command) else {
+        return Ok(Command::new(command));
+    };
+    let shown = path.display();
+    let why = match obstacle {
+        Obstacle::GivesRights => {
+            return Err(format!(
+                "{shown}: runs with the rights of another user, and can be given no mount: start \
+                 what it is to run by `sealfs run` as that user"
+            ));
         }
-    }
-    Some("statically linked")
+        Obstacle::Beyond(why) => why,
+    };
+    let trouble = if why.can_be_supervised() {
+        match supervisor() {
+            Ok(program) => return Ok(supervised(&program, &path, command)),
+            Err(fail) => format!(", and cannot be supervised: {}", fail.text),
+        }
+    } else {
+        String::new()
+    };
+    eprintln!(
+        "sealfs: {shown}: {}{trouble}: it will not see the mount",
+        why.text()
+    );
+    Ok(Command::new(command))
 }
 
-/// A little-endian number of `len` bytes.
-fn number(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
-    let mut eight = [0; 8];
-    eight[..len].copy_from_slice(bytes.get(at..at.checked_add(len)?)?);
-    Some(u64::from_le_bytes(eight))
+fn supervised(supervisor: &Path, path: &Path, name: &OsStr) -> Command {
+    let mut command = Command::new(supervisor);
+    command.arg(path).arg(name).env("SEALFS_SUPERVISE", "1");
+    command
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A 64-bit ELF header with one program header of `kind` and an interpreter behind it.
-    fn elf(kind: u32, interpreter: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0; 64 + 56];
-        bytes[..5].copy_from_slice(b"\x7fELF\x02");
-        bytes[32] = 64;
-        bytes[54] = 56;
-        bytes[56] = 1;
-        bytes[64..68].copy_from_slice(&kind.to_le_bytes());
-        bytes[72] = 120;
-        bytes[96] = interpreter.len() as u8;
-        bytes.extend_from_slice(interpreter);
-        bytes
-    }
-
     #[test]
-    fn programs_that_no_library_can_cover_are_recognised() {
-        assert_eq!(
-            examine(&elf(PT_INTERP, b"/lib64/ld-linux-x86-64.so.2\0")),
-            None
-        );
-        assert!(examine(&elf(PT_INTERP, b"/lib/ld-musl-x86_64.so.1\0")).is_some());
-        assert!(examine(&elf(1, b"")).is_some());
-        assert_eq!(examine(b"#!/bin/sh\n"), None);
+    fn a_shell_of_the_system_is_within_reach() {
         assert_eq!(obstacle(OsStr::new("sh")), None);
-    }
-
-    #[test]
-    fn a_damaged_program_is_no_reason_to_panic() {
-        let whole = elf(PT_INTERP, b"/lib64/ld-linux-x86-64.so.2\0");
-        for len in 0..whole.len() {
-            examine(&whole[..len]);
-        }
     }
 }

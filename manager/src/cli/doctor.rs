@@ -2,7 +2,7 @@
 
 use super::cluster::ManagerArg;
 use super::node::NodePlace;
-use super::{DEGRADED, Fail, keeper, layers, mount, print, print_json, programs};
+use super::{DEGRADED, Fail, coverage, keeper, layers, mount, print, print_json, programs};
 use clap::Args;
 use sealfs_protocol::manager::{ManagerReply, ManagerRequest};
 use serde::Serialize;
@@ -82,11 +82,7 @@ pub fn run(args: Doctor) -> Result<u8, Fail> {
         Verdict::Absent,
         "system calls in objects other than libc and ld.so are not seen by this version",
     ));
-    findings.push(finding(
-        "layer 4",
-        Verdict::Absent,
-        "static, Go and musl programs are not covered by this version",
-    ));
+    findings.push(supervision());
     findings.extend(node());
     findings.push(Finding::of("mount", mount::check(&args.mount), |prefix| {
         format!("{prefix} does not exist in the kernel, as it should be")
@@ -99,6 +95,28 @@ pub fn run(args: Doctor) -> Result<u8, Fail> {
     }
     let bad = findings.iter().any(|f| f.verdict == Verdict::Bad);
     Ok(if bad { DEGRADED } else { 0 })
+}
+
+/// Whether programs that the library cannot reach can be supervised.
+fn supervision() -> Finding {
+    match coverage::supervisor() {
+        Ok(program) => finding(
+            "layer 4",
+            Verdict::Good,
+            format!(
+                "{}: static, Go and musl programs are supervised",
+                program.display()
+            ),
+        ),
+        Err(fail) => finding(
+            "layer 4",
+            Verdict::Absent,
+            format!(
+                "static, Go and musl programs do not see a mount: {}",
+                fail.text
+            ),
+        ),
+    }
 }
 
 /// One finding for each object with patched system calls.

@@ -27,13 +27,13 @@ pub fn launch(
         through.arg("--").arg(program);
         through
     } else {
-        Command::new(program)
+        coverage::command(program).map_err(|text| Fail {
+            code: CANNOT_RUN,
+            text,
+        })?
     };
     child.args(&command[1..]);
     environment.apply(&mut child);
-    if let Some(why) = coverage::obstacle(program) {
-        eprintln!("sealfs: {why}");
-    }
     let mut child = child.spawn().map_err(|e| Fail {
         code: if e.kind() == ErrorKind::NotFound {
             NOT_FOUND

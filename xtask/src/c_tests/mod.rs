@@ -16,8 +16,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+/// The compiler, unless another is named.
+pub const COMPILER: &str = "gcc";
 /// Below c-tests/: a name and a reason a line.
 const KNOWN_DIFFERENCES: &str = "known-differences.tsv";
+/// The same of programs that the library is not loaded into.
+const KNOWN_SUPERVISED: &str = "known-supervised.tsv";
 
 #[derive(Args, Clone)]
 pub struct Options {
@@ -39,6 +43,9 @@ pub struct Options {
     /// Local directory to compare with (default: a new one below the system's temporary directory)
     #[arg(long)]
     pub local: Option<PathBuf>,
+    /// What compiles the programs: `gcc -static` makes such as the library cannot reach (scripts are left out then)
+    #[arg(long, default_value = COMPILER)]
+    pub cc: String,
     /// Print both outputs of every program that differs
     #[arg(long)]
     pub verbose: bool,
@@ -74,15 +81,28 @@ pub fn run(root: &Path, options: &Options) -> io::Result<bool> {
 
 /// Builds and compares every chosen program; prints one line for each.
 pub fn compare_all(root: &Path, options: &Options) -> io::Result<Total> {
-    let output = target_folder(root).join("c-tests");
+    let plain = options.cc == COMPILER;
+    let folder = if plain {
+        "c-tests".to_owned()
+    } else {
+        format!("c-tests-{}", options.cc.replace([' ', '/'], ""))
+    };
+    let output = target_folder(root).join(folder);
     std::fs::create_dir_all(&output)?;
-    let programs: Vec<Program> = program::discover(&root.join("c-tests"), &output)?
+    let programs: Vec<Program> = program::discover(&root.join("c-tests"), &output, &options.cc)?
         .into_iter()
+        .filter(|program| plain || !program.is_script())
         .filter(|program| program.name.contains(&options.filter))
         .collect();
     let here = Places::prepare(options)?;
     let known = match &options.root {
-        Some(below) if !below.exists() => known_differences(root)?,
+        Some(below) if !below.exists() => {
+            let mut known = known_differences(root, KNOWN_DIFFERENCES)?;
+            if !plain {
+                known.extend(known_differences(root, KNOWN_SUPERVISED)?);
+            }
+            known
+        }
         _ => Vec::new(),
     };
     let total = Mutex::new(Total::default());
@@ -117,8 +137,8 @@ pub fn compare_all(root: &Path, options: &Options) -> io::Result<Total> {
 }
 
 /// Programs that are known to differ on the mount (a path that the kernel does not know), and why.
-fn known_differences(root: &Path) -> io::Result<Vec<(String, String)>> {
-    let text = std::fs::read_to_string(root.join("c-tests").join(KNOWN_DIFFERENCES))?;
+fn known_differences(root: &Path, list: &str) -> io::Result<Vec<(String, String)>> {
+    let text = std::fs::read_to_string(root.join("c-tests").join(list))?;
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     Ok(lines
         .filter_map(|line| line.split_once('\t'))

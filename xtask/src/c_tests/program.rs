@@ -21,6 +21,8 @@ pub struct Program {
     source: PathBuf,
     binary: PathBuf,
     output: PathBuf,
+    /// The words before gcc's arguments.
+    compiler: Vec<String>,
 }
 
 /// One side of a comparison.
@@ -38,7 +40,7 @@ pub struct Outcome {
 }
 
 /// Every program below `folder`, sorted by name; binaries and outputs go below `output`.
-pub fn discover(folder: &Path, output: &Path) -> io::Result<Vec<Program>> {
+pub fn discover(folder: &Path, output: &Path, compiler: &str) -> io::Result<Vec<Program>> {
     let mut programs = Vec::new();
     for family in fs::read_dir(folder)? {
         let family = family?.path();
@@ -48,7 +50,7 @@ pub fn discover(folder: &Path, output: &Path) -> io::Result<Vec<Program>> {
         for source in fs::read_dir(&family)? {
             let source = source?.path();
             if source.extension().is_some_and(|e| e == "c" || e == "sh") {
-                programs.push(Program::new(folder, source, output));
+                programs.push(Program::new(folder, source, output, compiler));
             }
         }
     }
@@ -57,7 +59,7 @@ pub fn discover(folder: &Path, output: &Path) -> io::Result<Vec<Program>> {
 }
 
 impl Program {
-    fn new(folder: &Path, source: PathBuf, output: &Path) -> Self {
+    fn new(folder: &Path, source: PathBuf, output: &Path, compiler: &str) -> Self {
         let name = source
             .strip_prefix(folder)
             .unwrap_or(&source)
@@ -70,10 +72,11 @@ impl Program {
             source,
             binary,
             output: output.join("out").join(flat),
+            compiler: compiler.split_whitespace().map(str::to_owned).collect(),
         }
     }
 
-    fn is_script(&self) -> bool {
+    pub fn is_script(&self) -> bool {
         self.source.extension().is_some_and(|e| e == "sh")
     }
 
@@ -93,7 +96,8 @@ impl Program {
             .parent()
             .and_then(Path::parent)
             .unwrap_or(Path::new("."));
-        let compiled = Command::new("gcc")
+        let compiled = Command::new(&self.compiler[0])
+            .args(&self.compiler[1..])
             .args([
                 "-O1",
                 "-Wall",
@@ -113,7 +117,8 @@ impl Program {
             return Ok(());
         }
         Err(io::Error::other(format!(
-            "gcc: {}",
+            "{}: {}",
+            self.compiler.join(" "),
             String::from_utf8_lossy(&compiled.stderr)
         )))
     }

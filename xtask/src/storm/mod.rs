@@ -144,6 +144,7 @@ fn suite_on(
                     wrap,
                     filter: options.filter.clone(),
                     jobs: 2,
+                    cc: c_tests::COMPILER.to_owned(),
                     time_limit: TIME_LIMIT_S,
                     local: None,
                     verbose: false,

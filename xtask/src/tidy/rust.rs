@@ -17,6 +17,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "libsealfs/client/tests/",
     "libsealfs/keeper/src/",
     "libsealfs/sites/src/cache.rs",
+    "libsealfs/supervisor/src/",
     "libsealfs/tests/",
     "common/transport/src/",
     "common/transport/tests/",
