@@ -36,6 +36,7 @@ mod router;
 mod subject;
 mod tasks;
 mod twin;
+mod waits;
 
 #[path = "../../src/connected.rs"]
 mod connected;

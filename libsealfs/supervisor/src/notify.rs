@@ -47,6 +47,7 @@ const WRITE: usize = 1;
 const BOTH: usize = 3;
 const RECEIVE: usize = request(BOTH, 0, size_of::<Notification>());
 const SEND: usize = request(BOTH, 1, size_of::<Response>());
+const IS_VALID: usize = request(WRITE, 2, size_of::<u64>());
 const ADD_FD: usize = request(WRITE, 3, size_of::<AddFd>());
 const SET_FLAGS: usize = request(WRITE, 4, size_of::<u64>());
 const SYNC_WAKE_UP: usize = 1;
@@ -101,6 +102,11 @@ pub fn answer(id: u64, said: isize) -> Result<(), Errno> {
 /// of the tree from being served by us.)
 pub fn go_on(id: u64) -> Result<(), Errno> {
     respond(id, 0, 0, CONTINUE)
+}
+
+/// Whether the call still waits for its answer.
+pub fn is_waiting(id: u64) -> bool {
+    ioctl(IS_VALID, (&raw const id) as usize).is_ok()
 }
 
 /// Puts a duplicate of `fd` into the program, at the lowest free number.

@@ -4,7 +4,7 @@
 //! does something; whether the call is then made again is the kernel's to decide, as for any other
 //! (`twin` answers ERESTARTSYS). A signal that kills needs no help: the program is gone at once.
 
-use crate::{proc, subject};
+use crate::{notify, proc, subject, waits};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The call that is being answered was given up for a signal.
@@ -18,18 +18,24 @@ const fn bit(signal: i32) -> u64 {
 const NOTHING: u64 =
     bit(libc::SIGCHLD) | bit(libc::SIGURG) | bit(libc::SIGWINCH) | bit(libc::SIGCONT);
 
-/// Asked while a lock is waited for: whether the wait has to end.
+/// Asked while a lock is waited for: whether the wait has to end. Others are served meanwhile.
 pub fn interrupted() -> bool {
-    let Some(status) = proc::Status::of(subject::tid()) else {
+    waits::look_around();
+    let ends = is_interrupted(subject::tid()) || !notify::is_waiting(subject::call_id());
+    if ends {
+        GIVEN_UP.store(true, Relaxed);
+    }
+    ends
+}
+
+/// Whether a signal that does something waits for the thread.
+pub fn is_interrupted(tid: u32) -> bool {
+    let Some(status) = proc::Status::of(tid) else {
         return true;
     };
     let mask = |name: &str| status.mask(name);
     let waiting = (mask("SigPnd") | mask("ShdPnd")) & !mask("SigBlk") & !mask("SigIgn");
-    let acts = waiting & (mask("SigCgt") | !NOTHING);
-    if acts != 0 {
-        GIVEN_UP.store(true, Relaxed);
-    }
-    acts != 0
+    waiting & (mask("SigCgt") | !NOTHING) != 0
 }
 
 pub fn restart_after_handlers() -> bool {

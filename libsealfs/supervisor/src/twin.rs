@@ -17,7 +17,7 @@ use crate::patch::call::Call;
 use crate::patch::class::{Class, TOUCHED};
 use crate::route::{Answer, Bypass, Outcome};
 use crate::sys::{self, check};
-use crate::{credentials, drive, fdtable, notify, pending, proc, process, subject};
+use crate::{credentials, drive, fdtable, notify, pending, proc, process, subject, waits};
 use core::sync::atomic::{
     AtomicPtr, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
@@ -26,7 +26,7 @@ use notify::Notification;
 use sealfs_protocol::Errno;
 
 /// The kernel's word for "to be made again, if the handler that runs now asked for it".
-const ERESTARTSYS: isize = 512;
+pub const ERESTARTSYS: isize = 512;
 
 /// What the router sees of a twin at any time.
 #[repr(C)]
@@ -93,10 +93,11 @@ pub fn run(birth: &Birth) {
     }
     let umask = proc::Status::of(birth.pid).and_then(|status| status.umask());
     process::note_umask(umask.unwrap_or(0o022));
+    waits::start(birth.channel);
     let mut left = Vec::new();
     loop {
         look_after(&mut left, birth.channel);
-        let Some(notification) = next(birth.channel) else {
+        let Some(notification) = waits::next(birth.channel) else {
             return;
         };
         close_left(&mut left);
@@ -119,7 +120,8 @@ pub fn mourn() {
     let _ = process::state();
 }
 
-fn next(channel: i32) -> Option<Notification> {
+/// The next call from the router; `None` when there will be none.
+pub fn receive(channel: i32) -> Option<Notification> {
     let mut one = Notification::default();
     let (at, bytes) = ((&raw mut one) as usize, size_of::<Notification>());
     loop {
@@ -166,24 +168,19 @@ fn look_after(left: &mut Vec<Open>, channel: i32) {
     const FIRST_MS: usize = 1;
     const LAST_MS: usize = 512;
     let mut wait_ms = FIRST_MS;
-    while !left.is_empty() && wait_ms <= LAST_MS && !is_readable(channel, wait_ms) {
+    while !left.is_empty() && wait_ms <= LAST_MS && !waits::is_readable(channel, wait_ms) {
         close_left(left);
         wait_ms *= 2;
     }
 }
 
-fn is_readable(channel: i32, wait_ms: usize) -> bool {
-    let mut one = libc::pollfd {
-        fd: channel,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let nr = libc::SYS_poll as usize;
-    // SAFETY: one element.
-    unsafe { sys::syscall3(nr, (&raw mut one) as usize, 1, wait_ms) != 0 }
+/// Answers a call.
+pub fn serve(notification: &Notification) {
+    answer(notification, decide_for(notification));
 }
 
-fn serve(notification: &Notification) {
+/// What is answered to a call; `None`: the kernel does it.
+pub fn decide_for(notification: &Notification) -> Option<isize> {
     let mut call = Call {
         nr: notification.number as usize,
         args: notification.arguments.map(|argument| argument as usize),
@@ -191,13 +188,17 @@ fn serve(notification: &Notification) {
     // A panic of ours is an I/O error of the call.
     let said = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| decide(&mut call)));
     subject::give_back();
-    let said = match said.unwrap_or(Some(-Errno::EIO.0 as isize)) {
+    match said.unwrap_or(Some(-Errno::EIO.0 as isize)) {
         None if drive::is_driving() => Some(drive::native(&call)),
         Some(said) if said == -Errno::EINTR.0 as isize && pending::take_given_up() => {
             Some(-ERESTARTSYS)
         }
         said => said,
-    };
+    }
+}
+
+/// Lets the thread go on with what was decided.
+pub fn answer(notification: &Notification, said: Option<isize>) {
     // ENOENT: the thread was killed meanwhile.
     let _ = match said {
         Some(said) if drive::is_driving() => {

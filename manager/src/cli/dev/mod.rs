@@ -55,7 +55,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   eval \"$(sealfs dev env)\"
-  $(sealfs dev env --prefix) ls -l /sealfs")]
+  $(sealfs dev env --prefix) ls -l /sealfs
+  $(sealfs dev env --prefix) env busybox ls /sealfs    # behind one more env: static, Go and musl programs")]
     Env {
         #[command(flatten)]
         state: StateArg,
