@@ -1,4 +1,5 @@
-/* An open FIFO is the inode that its name is: fstat, fchmod, fchown, futimens, after a rename too; who may open it. */
+/* An open FIFO is the inode that its name is: fstat, fchmod, fchown, futimens, xattrs, after a rename too, and when its
+ * last name is gone; who may open it. */
 #include "ct.h"
 
 static void same(const char *what, int fd, const char *path)
@@ -8,6 +9,64 @@ static void same(const char *what, int fd, const char *path)
     OK(stat(path, &b));
     printf("%s: %s, %c %04o %d %d links %lu\n", what, a.st_ino == b.st_ino && a.st_dev == b.st_dev ? "same" : "ANOTHER",
            ct_type(a.st_mode), a.st_mode & 07777, (int)a.st_uid, (int)a.st_gid, (unsigned long)a.st_nlink);
+}
+
+static void show(const char *what, int fd)
+{
+    struct stat st;
+    OK(fstat(fd, &st));
+    printf("%s: %c %04o %d %d links %lu, mtime %s\n", what, ct_type(st.st_mode), st.st_mode & 07777, (int)st.st_uid, (int)st.st_gid,
+           (unsigned long)st.st_nlink, st.st_mtim.tv_sec == 7 && st.st_mtim.tv_nsec == 8 ? "as set" : "another");
+}
+
+static void without_a_name(void)
+{
+    char number[32], text[10];
+    struct stat before, after;
+    const struct timespec times[2] = {{5, 6}, {7, 8}};
+    T(mkfifo("n", 0640));
+    int fd = F(open("n", O_RDWR));
+    OK(fstat(fd, &before));
+    T(unlink("n"));
+    show("unlinked", fd);
+    OK(fstat(fd, &after));
+    YES(after.st_ino == before.st_ino && after.st_dev == before.st_dev);
+    T(fchmod(fd, 0600));
+    T(futimens(fd, times));
+    show("changed", fd);
+    T(fsetxattr(fd, "user.a", "b", 1, 0));
+    T(fgetxattr(fd, "user.a", text, 10));
+    if (geteuid() == 0) {
+        T(fchown(fd, 1, 2));
+        T(fsetxattr(fd, "trusted.a", "bc", 2, 0));
+        T(fgetxattr(fd, "trusted.a", text, 10));
+        CHILD("nobody may not") {
+            ct_become_nobody();
+            T(fchmod(fd, 0777));
+        }
+    }
+    snprintf(number, sizeof number, "/proc/self/fd/%d", fd);
+    T(chmod(number, 0644));
+    CHILD("child") {
+        show("there", fd);
+        T(fchmod(fd, 0611));
+    }
+    CHILD("executed") { execlp("stat", "stat", "-L", "-c", "%F %a %h", number, NULL); }
+    int copy = OK(dup(fd)), third = OK(open("/dev/null", O_RDONLY));
+    T(close(fd));
+    T(fchmod(copy, 0700));
+    T(dup2(copy, third) == third);
+    T(close(copy));
+    show("by the last copy", third);
+    T(mkfifo("n", 0604));
+    int new = F(open("n", O_RDWR));
+    T(fchmod(third, 0711));
+    show("the old one", third);
+    same("the new one", new, "n");
+    T(close(third));
+    T(unlink("n"));
+    show("the new one", new);
+    T(close(new));
 }
 
 static void test(void)
@@ -53,6 +112,7 @@ static void test(void)
     printf("links %lu\n", (unsigned long)st.st_nlink);
     T(write(fd, "still", 5));
     ct_bytes("read", text, read(dup_fd, text, 10));
+    without_a_name();
     if (geteuid() != 0) return;
     T(mkfifo("roots", 0600));
     CHILD("nobody") {

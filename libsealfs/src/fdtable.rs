@@ -215,6 +215,15 @@ pub fn clear_internals() {
 
 /// The numbers remembered as ours.
 pub fn ours() -> impl Iterator<Item = usize> {
+    remembered(|state| matches!(state, State::Ours(_)))
+}
+
+/// The numbers remembered as FIFOs of ours.
+pub fn fifos() -> impl Iterator<Item = usize> {
+    remembered(|state| state == State::Fifo)
+}
+
+fn remembered(is_it: impl Fn(State) -> bool) -> impl Iterator<Item = usize> {
     let last = HIGHEST.load(Relaxed).min(FD_CLASSES - 1);
-    (0..=last).filter(|fd| matches!(decode(ENTRIES[*fd].load(Acquire)), State::Ours(_)))
+    (0..=last).filter(move |fd| is_it(decode(ENTRIES[*fd].load(Acquire))))
 }

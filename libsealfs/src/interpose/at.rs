@@ -12,8 +12,8 @@ use crate::process::ClientRef;
 use crate::route::{self, Answer, Bypass, Outcome, Place, Target, theirs};
 use crate::{path, process, subject};
 use sealfs_client::{At, Failure};
-use sealfs_protocol::Errno;
 use sealfs_protocol::limits::SYMLINKS_MAX;
+use sealfs_protocol::{Errno, InodeId};
 
 /// A path argument of a call.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +97,18 @@ pub fn descriptor(fd: i32) -> Result<Target, Errno> {
             }),
             None => Target::Theirs(Bypass::KernelsPart),
         }),
+    }
+}
+
+/// The inode of ours that the descriptor in argument 0 stands for, be it the kernel's FIFO.
+pub fn inode(ctx: &Ctx<'_>) -> Result<Option<InodeId>, Errno> {
+    match fds::of(ctx, 0)? {
+        Fd::Ours(open) => {
+            open.usable()?;
+            Ok(Some(open.ino()))
+        }
+        Fd::Internal => Err(Errno::EBADF),
+        Fd::Theirs | Fd::Above | Fd::Listing => Ok(fds::fifo(ctx.fd(0))),
     }
 }
 

@@ -5,7 +5,6 @@
 use super::at::{self, PathArg};
 use super::stat::flagged;
 use super::{Ctx, user};
-use crate::fds::{self, Fd};
 use crate::process;
 use crate::route::{Answer, Bypass, Target, done, theirs};
 use sealfs_client::At;
@@ -22,15 +21,8 @@ fn set(ctx: &mut Ctx<'_>, arg: PathArg, change: &SetAttr) -> Answer {
 
 /// The same on the descriptor in argument 0; it needs no name.
 fn set_open(ctx: &Ctx<'_>, change: impl FnOnce() -> Result<SetAttr, Errno>) -> Answer {
-    let base = match fds::of(ctx, 0)? {
-        Fd::Ours(open) => {
-            open.usable()?;
-            open.ino()
-        }
-        _ => match fds::fifo(ctx.fd(0)) {
-            Some(ino) => ino,
-            None => return theirs(Bypass::NativeDescriptor),
-        },
+    let Some(base) = at::inode(ctx)? else {
+        return theirs(Bypass::NativeDescriptor);
     };
     let at = At { base, path: b"" };
     let change = change()?;

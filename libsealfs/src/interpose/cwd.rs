@@ -2,9 +2,10 @@
 
 use super::at::{self, PathArg};
 use super::rw::ours;
-use super::{Ctx, NOT_FOUND, user};
+use super::{Ctx, NOT_FOUND, hold, user};
 use crate::cwd::{self, Cwd};
 use crate::fds::{self, Fd};
+use crate::process::ClientRef;
 use crate::route::{Answer, Bypass, Outcome, Target, done, theirs, value};
 use crate::{path, process, subject};
 use sealfs_client::{At, Failure};
@@ -38,12 +39,11 @@ fn into(ctx: &mut Ctx<'_>, arg: PathArg, target: Target) -> Answer {
             Some((b"", name)) if name != b"." && name != b".." => Some(place.base),
             _ => None,
         };
-        cwd::enter(attr.ino, parent)?;
+        enter(client, attr.ino, parent)?;
         Ok(0)
     });
     // A link in the volume may have led to a directory of the kernel's.
-    cwd::forget();
-    cwd::get();
+    moved();
     answer
 }
 
@@ -66,10 +66,26 @@ fn answered(said: Option<isize>) -> Answer {
     let Some(said) = said else {
         return theirs(Bypass::KernelsPart);
     };
-    if !process::is_sandboxed() {
-        cwd::get();
-    }
+    moved();
     Ok(Outcome::Ours(said))
+}
+
+fn enter(client: &ClientRef, ino: InodeId, parent: Option<InodeId>) -> Result<(), Failure> {
+    hold::directory(client, ino)?;
+    cwd::enter(ino, parent)?;
+    hold::settle_directory(&Cwd::Ours(ino));
+    Ok(())
+}
+
+/// The working directory may be another one now; where another process is, the next call tells.
+fn moved() {
+    cwd::forget();
+    if !process::is_sandboxed() {
+        let cwd = cwd::get();
+        if !subject::FOREIGN {
+            hold::settle_directory(&cwd);
+        }
+    }
 }
 
 /// fchdir(fd)
@@ -91,13 +107,13 @@ pub fn fchdir(ctx: &mut Ctx<'_>) -> Answer {
         base: open.ino(),
         path: b"",
     };
-    match process::client()?.access(at, true, X_OK) {
-        Ok(_) => {}
-        Err(Failure::Errno(errno)) => return Err(errno),
-        Err(Failure::Outside(_)) => return Err(Errno::EIO),
+    let client = process::client()?;
+    let may_enter = client.access(at, true, X_OK);
+    match may_enter.and_then(|_| enter(&client, open.ino(), None)) {
+        Ok(()) => done(),
+        Err(Failure::Errno(errno)) => Err(errno),
+        Err(Failure::Outside(_)) => Err(Errno::EIO),
     }
-    cwd::enter(open.ino(), None)?;
-    done()
 }
 
 /// getcwd(buffer, bytes): the length with its NUL

@@ -3,7 +3,7 @@
 //! What must stay true: what is remembered of a number is dropped before and after it changes; the
 //! one that closes the last descriptor of a description, in whatever process, tells the server.
 
-use super::{Ctx, lock};
+use super::{Ctx, hold, lock};
 use crate::credentials;
 use crate::descriptors;
 use crate::fds::{self, Fd, Open};
@@ -28,6 +28,13 @@ pub fn close(ctx: &mut Ctx<'_>) -> Answer {
             answer
         }
         Ok(Fd::Internal) => Err(Errno::EBADF),
+        Ok(Fd::Theirs) if fdtable::get(fd) == State::Fifo && !subject::FOREIGN => {
+            fdtable::forget(fd);
+            let said = ctx.native();
+            fdtable::forget(fd);
+            hold::settle_fifos();
+            Ok(Outcome::Ours(said))
+        }
         Ok(Fd::Theirs | Fd::Above | Fd::Listing) | Err(_) => {
             fdtable::forget(fd);
             theirs(Bypass::NativeDescriptor)
@@ -43,7 +50,7 @@ pub fn closed(open: &Open) {
 }
 
 /// Tells the server of the close if no descriptor of the description is left in any process.
-fn release_if_last(slot: &Slot<'static>) {
+pub fn release_if_last(slot: &Slot<'static>) {
     subject::give_back();
     let (Some(node), Some(me)) = (process::known_node(), process::me_or_ancestor()) else {
         return;
@@ -125,6 +132,7 @@ pub fn close_all() {
             release_if_last(&open.slot);
         }
     }
+    hold::leave_all();
     flush_closes();
 }
 
@@ -194,11 +202,13 @@ pub fn dup_onto(ctx: &mut Ctx<'_>) -> Answer {
             share(open)?;
             State::Ours(open.slot.id().index)
         }
+        _ if fdtable::get(old) == State::Fifo => State::Fifo,
         _ => State::Unknown,
     };
     if subject::FOREIGN && replaced.is_none() {
         return theirs(Bypass::KernelsPart);
     }
+    let was_fifo = fdtable::get(new) == State::Fifo;
     fdtable::forget(new);
     let said = ctx.native();
     fdtable::forget(new);
@@ -208,6 +218,9 @@ pub fn dup_onto(ctx: &mut Ctx<'_>) -> Answer {
         }
         if let Some(open) = replaced {
             closed(&open);
+        }
+        if was_fifo {
+            hold::settle_fifos();
         }
     }
     Ok(Outcome::Ours(said))
@@ -257,6 +270,7 @@ pub fn close_range(ctx: &mut Ctx<'_>) -> Answer {
     }
     fdtable::forget_range(first as usize, last as usize);
     open.iter().for_each(closed);
+    hold::settle_fifos();
     done()
 }
 

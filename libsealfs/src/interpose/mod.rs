@@ -22,6 +22,7 @@ mod exec;
 mod fd;
 mod file;
 mod filled;
+mod hold;
 pub mod image;
 mod leaving;
 mod lock;

@@ -7,7 +7,7 @@
 
 use super::at::{self, PathArg};
 use super::program::unless_it_ended;
-use super::{Ctx, NOT_FOUND, dir, is_missing, node, opendir, resolve, user};
+use super::{Ctx, NOT_FOUND, dir, hold, is_missing, node, opendir, resolve, user};
 use crate::credentials;
 use crate::fds::{self, Fd};
 use crate::fdtable::{self, State};
@@ -19,7 +19,7 @@ use crate::process::{self, ClientRef, Node};
 use crate::route::{Answer, Bypass, Outcome, Place, Target, theirs};
 use crate::{subject, vfork};
 use core::sync::atomic::Ordering::Relaxed;
-use sealfs_client::node::{OpenedFile, SlotId, SlotInit, placeholder};
+use sealfs_client::node::{OpenedFile, SlotId, placeholder};
 use sealfs_client::{Failure, FileRef, Opened};
 use sealfs_protocol::attr::{S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK};
 use sealfs_protocol::{Errno, InodeId, OpenId};
@@ -232,23 +232,25 @@ fn open_target(ctx: &mut Ctx<'_>, arg: PathArg, target: Target, call: Call) -> A
         };
         match opened {
             Made::Descriptor(fd) => Ok(fd as usize),
-            Made::Fifo(ino) => {
-                fifo = Some(ino);
+            Made::Fifo(ino, held) => {
+                fifo = Some((ino, held));
                 Ok(0)
             }
         }
     })?;
-    match fifo {
-        Some(ino) => node::open_fifo(ino, flags),
-        None => Ok(answer),
-    }
+    let Some((ino, held)) = fifo else {
+        return Ok(answer);
+    };
+    let opened = node::open_fifo(ino, flags);
+    hold::fifo_opened(held, &opened);
+    opened
 }
 
 /// What opening a place led to.
 enum Made {
     Descriptor(u32),
-    /// A FIFO: the kernel's, found by the inode.
-    Fifo(InodeId),
+    /// A FIFO: the kernel's, found by the inode; and what keeps the inode, if it is new.
+    Fifo(InodeId, Option<SlotId>),
 }
 
 /// `guard`: flags for the server alone.
@@ -278,9 +280,12 @@ fn open_place(client: &ClientRef, place: &Place, call: Call, guard: i32) -> Resu
     };
     if flags & libc::O_PATH == 0 {
         match attr.mode & S_IFMT {
+            S_IFIFO if hold::fifo(node, claim.id, attr.ino)? => {
+                return Ok(Made::Fifo(attr.ino, Some(claim.without_descriptor())));
+            }
             S_IFIFO => {
                 client.close(file);
-                return Ok(Made::Fifo(attr.ino));
+                return Ok(Made::Fifo(attr.ino, None));
             }
             S_IFCHR | S_IFBLK => {
                 client.close(file);
@@ -334,15 +339,7 @@ impl Claim {
         if !subject::has_room() {
             return Err(Errno::EMFILE);
         }
-        let template = process::template()?;
-        let init = SlotInit {
-            cluster: template.cluster,
-            manager: template.manager,
-            volume: template.volume,
-            mount: 0,
-            open,
-            flags: (flags & !AT_OPEN | LARGEFILE) as u32,
-        };
+        let init = hold::init(open, flags & !AT_OPEN | LARGEFILE)?;
         process::look_after_keeper(node);
         let id = node.arena.allocate(node.runtime, process::me()?, &init)?;
         let cloexec = flags & libc::O_CLOEXEC != 0;
@@ -380,11 +377,24 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
+impl Claim {
+    fn without_descriptor(self) -> SlotId {
+        self.close();
+        let id = self.id;
+        core::mem::forget(self);
+        id
+    }
+
+    fn close(&self) {
         fdtable::forget(self.fd as usize);
         kernel::close(self.fd);
         fdtable::forget(self.fd as usize);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.close();
         self.node.arena.release(self.id);
     }
 }

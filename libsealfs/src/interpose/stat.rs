@@ -118,7 +118,8 @@ fn attributes(client: &ClientRef, place: &Place, follow: bool) -> Result<Attr, F
     }
 }
 
-/// An open FIFO has no description at the server, so its inode goes with its last name.
+/// Who inherited an open FIFO from a process that has ended has no hold on it ([`super::hold`]): its
+/// inode went with its last name.
 fn nameless_fifo(fd: usize) -> Option<Attr> {
     let ino = fds::fifo(fd)?;
     let kernels = kernel::fstat(fd).ok()?;

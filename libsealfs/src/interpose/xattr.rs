@@ -4,9 +4,7 @@
 //! value that does not fit is ERANGE.
 
 use super::at::{self, PathArg};
-use super::rw::ours;
 use super::{Ctx, user};
-use crate::fds::{self, Fd};
 use crate::route::{Answer, Bypass, Place, theirs};
 use sealfs_client::Failure;
 use sealfs_protocol::Errno;
@@ -39,9 +37,10 @@ fn run(
             operation(client, place, follow)
         }),
         By::Descriptor => {
-            let open = ours!(ctx);
-            open.usable()?;
-            let place = Place::below(open.ino(), b"");
+            let Some(ino) = at::inode(ctx)? else {
+                return theirs(Bypass::NativeDescriptor);
+            };
+            let place = Place::below(ino, b"");
             match operation(&crate::process::client()?, &place, true) {
                 Ok(count) => crate::route::value(count),
                 Err(Failure::Errno(errno)) => Err(errno),
