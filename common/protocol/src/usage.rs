@@ -53,6 +53,30 @@ impl Totals {
             inodes: self.inodes.saturating_add(other.inodes),
         }
     }
+
+    /// What is left without `other`; nothing where that is more.
+    pub fn minus(self, other: Totals) -> Totals {
+        Totals {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            inodes: self.inodes.saturating_sub(other.inodes),
+        }
+    }
+
+    /// The lesser number of each.
+    pub fn at_most(self, other: Totals) -> Totals {
+        Totals {
+            bytes: self.bytes.min(other.bytes),
+            inodes: self.inodes.min(other.inodes),
+        }
+    }
+
+    /// The greater number of each.
+    pub fn at_least(self, other: Totals) -> Totals {
+        Totals {
+            bytes: self.bytes.max(other.bytes),
+            inodes: self.inodes.max(other.inodes),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ impl<W: World> Core<W> {
         match self.meta.append(group) {
             Ok(index) => {
                 self.last_index = index;
-                self.quotas.shrink(&freed);
+                self.free(index, freed);
             }
             Err(error) => {
                 for write in writes.drain(..) {

@@ -209,7 +209,7 @@ impl<W: World> Core<W> {
         ledger.since_ns = self.now.mono_ns;
         let turn = self.fresh_turn(volume);
         let own = self.give_back(volume, turn);
-        let removing = self.hurry_removals();
+        let removing = self.hurry_removals(volume);
         let me = self.cluster.shard;
         let others: Vec<ShardId> = self.cluster.others().collect();
         let ledger = self.ledgers.entry(volume).or_default();
@@ -248,7 +248,7 @@ impl<W: World> Core<W> {
             return self.wait_for_state(task);
         }
         let Allowance { cap, turn } = self.give_back(volume, turn);
-        let removing = self.hurry_removals();
+        let removing = self.hurry_removals(volume);
         Attempt::Done(Answer::Peer(PeerReply::Allowed {
             cap,
             turn,

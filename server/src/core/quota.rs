@@ -5,15 +5,17 @@
 //! true: allowances together never exceed the quota, so usage does not either; and a change is
 //! refused only after every shard has given back what it does not use. What is prepared for a
 //! transaction counts as used. Changes that free are never refused; what they free goes back to the
-//! ledger, so that an allowance shrinks with it (else a volume above its quota could grow again).
+//! ledger, so that an allowance shrinks with it (else a volume above its quota could grow again), but
+//! not before the change is flushed: a loss of power must not bring back what others use by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attempt::Attempt;
 use super::peers::{Outstanding, Purpose};
 use super::task::{Task, TaskId, Waiting, Work};
-use super::{Core, Halt, Job, World, Write};
-use sealfs_protocol::manager::Volume;
+use super::{Core, FlushWait, Halt, Job, World, Write};
+use crate::meta::LogIndex;
+use sealfs_protocol::manager::{Durability, Volume};
 use sealfs_protocol::peer::{PeerReply, PeerRequest};
 use sealfs_protocol::usage::{Charge, Totals};
 use sealfs_protocol::{Errno, VolumeId};
@@ -21,7 +23,7 @@ use sealfs_protocol::{Errno, VolumeId};
 /// After a question for an allowance that could not be answered yet it is asked again, in ns.
 const PAUSE_NS: u64 = 50_000_000;
 /// So often a change waits for removals that are under way before it is refused.
-pub(crate) const LATER_MAX: u8 = 40;
+pub(crate) const LATER_MAX: u8 = 200;
 
 /// What this shard may use of a volume, and since which turn of the ledger's keeper.
 #[derive(Clone, Copy, Default, Debug)]
@@ -35,6 +37,8 @@ pub(crate) struct Quotas {
     allowances: BTreeMap<VolumeId, Allowance>,
     /// What prepared transactions will use.
     reserved: BTreeMap<VolumeId, Totals>,
+    /// What changes have freed that are not flushed yet.
+    freeing: BTreeMap<LogIndex, Vec<(VolumeId, Totals)>>,
 }
 
 /// A volume that has not room enough for a change.
@@ -94,8 +98,7 @@ impl Quotas {
         for charge in charges {
             let less = growth(charge);
             if let Some(reserved) = self.reserved.get_mut(&charge.volume) {
-                reserved.bytes = reserved.bytes.saturating_sub(less.bytes);
-                reserved.inodes = reserved.inodes.saturating_sub(less.inodes);
+                *reserved = reserved.minus(less);
                 if *reserved == Totals::default() {
                     self.reserved.remove(&charge.volume);
                 }
@@ -103,14 +106,42 @@ impl Quotas {
         }
     }
 
-    /// What was freed is no longer allowed.
-    pub fn shrink(&mut self, freed: &[(VolumeId, Totals)]) {
-        for (volume, less) in freed {
-            if let Some(known) = self.allowances.get_mut(volume) {
-                known.cap.bytes = known.cap.bytes.saturating_sub(less.bytes);
-                known.cap.inodes = known.cap.inodes.saturating_sub(less.inodes);
+    /// A change has freed something of what was allowed `before`; it may be lost until `index` is
+    /// flushed.
+    fn free(&mut self, index: Option<LogIndex>, volume: VolumeId, less: Totals, before: Allowance) {
+        let allowed = self.allowances.entry(volume).or_default();
+        *allowed = before;
+        match index {
+            Some(index) => self.freeing.entry(index).or_default().push((volume, less)),
+            None => allowed.cap = allowed.cap.minus(less),
+        }
+    }
+
+    /// What was freed by changes up to `index`, which cannot be lost any more, is no longer allowed.
+    pub fn flushed(&mut self, index: LogIndex) {
+        while let Some(first) = self.freeing.first_entry()
+            && *first.key() <= index
+        {
+            for (volume, less) in first.remove() {
+                if let Some(known) = self.allowances.get_mut(&volume) {
+                    known.cap = known.cap.minus(less);
+                }
             }
         }
+    }
+
+    /// What changes have freed that may be lost.
+    fn freeing(&self, volume: VolumeId) -> Totals {
+        let all = self.freeing.values().flatten();
+        let mine = all.filter(|(v, _)| *v == volume);
+        mine.fold(Totals::default(), |sum, (_, freed)| sum.plus(*freed))
+    }
+
+    /// The last change that has freed something and may be lost.
+    fn frees_until(&self, volume: VolumeId) -> Option<LogIndex> {
+        let mut latest = self.freeing.iter().rev();
+        let freed = latest.find(|(_, freed)| freed.iter().any(|(v, _)| *v == volume));
+        freed.map(|(index, _)| *index)
     }
 
     fn reserved(&self, volume: VolumeId) -> Totals {
@@ -136,20 +167,24 @@ impl<W: World> Core<W> {
         let known = known.copied().unwrap_or_default();
         let used = self.spoken_for(volume);
         Allowance {
-            cap: Totals {
-                bytes: known.cap.bytes.max(used.bytes),
-                inodes: known.cap.inodes.max(used.inodes),
-            },
+            cap: known.cap.at_least(used),
             turn: known.turn,
         }
     }
 
-    /// Gives back what is not used; what is left.
+    /// What it may use by itself: what it has freed it asks for again.
+    fn usable(&self, volume: VolumeId) -> Totals {
+        let cap = self.allowance(volume).cap;
+        let left = cap.minus(self.quotas.freeing(volume));
+        left.at_least(self.spoken_for(volume))
+    }
+
+    /// Gives back what is not used, nor was when the log was flushed last; what is left.
     pub(crate) fn give_back(&mut self, volume: VolumeId, turn: u64) -> Allowance {
-        let now = Allowance {
-            cap: self.spoken_for(volume),
-            turn,
-        };
+        let used = self.spoken_for(volume);
+        let kept = used.plus(self.quotas.freeing(volume));
+        let cap = kept.at_most(self.allowance(volume).cap);
+        let now = Allowance { cap, turn };
         if turn > self.allowance(volume).turn {
             self.quotas.allowances.insert(volume, now);
         }
@@ -193,11 +228,7 @@ impl<W: World> Core<W> {
                 continue;
             };
             let alone = self.cluster.others().next().is_none();
-            let cap = if alone {
-                quota
-            } else {
-                self.allowance(volume).cap
-            };
+            let cap = if alone { quota } else { self.usable(volume) };
             if !fits(self.spoken_for(volume), more, cap) {
                 return Err(Over { volume, want: more });
             }
@@ -205,22 +236,31 @@ impl<W: World> Core<W> {
         Ok(())
     }
 
-    /// What these writes free, to be taken from the allowances when they are in the log.
-    pub(crate) fn freed_by(&self, writes: &[Write]) -> Vec<(VolumeId, Totals)> {
+    /// What these writes free, and what was allowed before.
+    pub(crate) fn freed_by(&self, writes: &[Write]) -> Vec<(VolumeId, Totals, Allowance)> {
         if !self.cluster.has_quotas() {
             return Vec::new();
         }
         let all = sums(writes.iter().map(Write::whole_charge));
         let freed = all.into_iter().map(|(volume, sum)| {
             let (bytes, inodes) = (-sum.bytes, -sum.inodes);
-            let freed = growth(Charge {
+            let charge = Charge {
                 volume,
                 bytes,
                 inodes,
-            });
-            (volume, freed)
+            };
+            (volume, growth(charge), self.allowance(volume))
         });
-        freed.filter(|(_, f)| *f != Totals::default()).collect()
+        freed.filter(|(_, f, _)| *f != Totals::default()).collect()
+    }
+
+    /// What was freed goes back to the ledger when it is flushed; at once where nothing is promised.
+    pub(crate) fn free(&mut self, index: LogIndex, freed: Vec<(VolumeId, Totals, Allowance)>) {
+        for (volume, less, before) in freed {
+            let promises = self.cluster.durability(volume) != Durability::Memory;
+            self.quotas
+                .free(promises.then_some(index), volume, less, before);
+        }
     }
 
     /// A change has not room enough: it is refused, or waits until the keeper of the ledger has
@@ -232,6 +272,12 @@ impl<W: World> Core<W> {
         let alone = self.cluster.others().next().is_none();
         if alone || std::mem::take(&mut task.denied) {
             return self.halted(task, Halt::Errno(Errno::EDQUOT), Vec::new(), &[]);
+        }
+        if let Some(index) = self.quotas.frees_until(over.volume) {
+            // That is there to be used again as soon as it cannot come back.
+            task.waiting = Waiting::Flush;
+            self.wait_for_flush(index, FlushWait::Task(task.id));
+            return Attempt::Parked;
         }
         let root = self.cluster.root(over.volume);
         let held = self.allowance(over.volume);
@@ -253,15 +299,17 @@ impl<W: World> Core<W> {
         Attempt::Parked
     }
 
-    /// Whether files without names are being removed, which frees what they take. Somebody wants
-    /// that: a flush that the removals wait for begins now.
-    pub(crate) fn hurry_removals(&mut self) -> bool {
+    /// Whether something of a volume is being freed: files without names are removed, or what was
+    /// freed is not flushed. Somebody wants that: a flush that it waits for begins now.
+    pub(crate) fn hurry_removals(&mut self, volume: VolumeId) -> bool {
         let reaps = |t: &&Task| matches!(t.work, Work::Job(Job::Reap(_)));
+        let freeing = self.quotas.freeing(volume) != Totals::default();
         let mut removals = self.tasks.values().filter(reaps);
-        if removals.any(|t| t.waiting == Waiting::Flush) {
+        if freeing || removals.any(|t| t.waiting == Waiting::Flush) {
             self.flush_wanted = true;
         }
-        self.tasks.values().any(|t| reaps(&t))
+        freeing
+            || self.tasks.values().any(|t| reaps(&t))
             || self.jobs.iter().any(|j| matches!(j, Job::Reap(_)))
     }
 

@@ -109,6 +109,7 @@ impl<W: World> Core<W> {
     /// Lets go what waited for a flush that has happened.
     fn release_flushed(&mut self) {
         let flushed = self.meta.flushed();
+        self.quotas.flushed(flushed);
         while let Some(first) = self.flush_waits.first_entry()
             && *first.key() <= flushed
         {

@@ -133,9 +133,7 @@ impl Run {
             let clients = self.actors.iter().map(|a| &a.client);
             chaos.tick(&mut self.cluster, clients);
             self.cluster.advance();
-            // What a lost removal brings back may be used elsewhere by then.
-            let exact = self.plan.is_limited() && !self.plan.loses();
-            if exact && steps.is_multiple_of(USE_LOOKED_AT_EVERY) {
+            if self.plan.is_limited() && steps.is_multiple_of(USE_LOOKED_AT_EVERY) {
                 limits::check_use(&self.cluster, &self.plan.settings);
             }
             if deep {
