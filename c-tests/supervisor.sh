@@ -130,7 +130,7 @@ job=$!
 left=100
 until grep -q open "$scratch/said" || [ $((left -= 1)) = 0 ]; do sleep 0.05; done
 for pid in $(pgrep -x sealfs-supervis); do
-    tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q " wait $root/orphaned" && kill -9 "$pid"
+    grep -qzx "$root/orphaned" "/proc/$pid/cmdline" && kill -9 "$pid"
 done 2>/dev/null
 left=100
 until grep -q ENOSYS "$scratch/said" || [ $((left -= 1)) = 0 ]; do sleep 0.05; done
