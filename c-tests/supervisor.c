@@ -62,6 +62,8 @@ static void list(const char *path)
     S(SYS_close, fd);
 }
 
+static void nothing(int signal) { (void)signal; }
+
 static void *in_a_thread(void *unused)
 {
     (void)unused;
@@ -218,6 +220,26 @@ int main(int argc, char **argv)
         for (long i = 0; i < count; i++) S(SYS_pread64, fd, P(&byte), 1, 0);
         clock_gettime(CLOCK_MONOTONIC, &to);
         printf("%ld ns\n", ((to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec) / count);
+        return 0;
+    }
+    if (argc == 3 && !strcmp(argv[1], "ended")) { /* calls that the end of a child interrupts, as a shell would see them */
+        struct sigaction action = {.sa_handler = nothing};
+        sigaction(SIGCHLD, &action, NULL);
+        long ended = 0;
+        for (int i = atoi(argv[2]); i; i--) {
+            int pipes[2];
+            if (pipe(pipes)) exit(1);
+            pid_t pid = fork();
+            if (pid == 0) _exit(0);
+            if (pid < 0) ended++;
+            ended += S(SYS_close, pipes[0]) == -EINTR;
+            ended += S(SYS_close, pipes[1]) == -EINTR;
+            long fd = S(SYS_open, P("/etc/passwd"), O_RDONLY);
+            ended += fd == -EINTR;
+            ended += S(SYS_close, fd) == -EINTR;
+            while (waitpid(-1, NULL, WNOHANG) > 0) {}
+        }
+        printf("%ld ended\n", ended);
         return 0;
     }
     if (S(SYS_mkdir, P(argv[1]), 0755) || S(SYS_chdir, P(argv[1]))) return 98;

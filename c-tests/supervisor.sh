@@ -105,6 +105,15 @@ else
     echo "skipped: no Go compiler"
 fi
 
+children=("${run[@]}" "$scratch/raw" ended 3000)
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then # without root the supervisor may not hurry
+    mkdir -m 777 "$scratch/home"
+    chmod 755 "$scratch"
+    children=(setpriv --reuid 65534 --regid 65534 --clear-groups env -u SEALFS_RUNTIME_DIR "HOME=$scratch/home" "${children[@]}")
+fi
+said=$("${children[@]}" 2>&1)
+verdict "no call is ended by a child's end" "$([ "$said" = "0 ended" ] || echo "$said")"
+
 # ---- out of the mount, beside it, and the end --------------------------------------------------------------------------------
 "${wrap[@]}" sh -c 'mkdir -p "$1" && cp "$2" "$1/program" && cd "$1" && ./program "$1/d" "$1/program"' probe "$root" "$scratch/raw" >"$scratch/mount" 2>&1
 "$scratch/raw" "$scratch/d" "$scratch/raw" >"$scratch/plain" 2>&1

@@ -76,6 +76,8 @@ enum Verdict {
     UnlessBits(u32, u32),
     /// Allowed if the argument is zero.
     UnlessZero(u32),
+    /// Asks if the first argument is this number, and the second is not zero.
+    IfFirst(u32),
 }
 
 fn verdict(number: i64) -> Verdict {
@@ -85,6 +87,8 @@ fn verdict(number: i64) -> Verdict {
         libc::SYS_mmap => Verdict::UnlessBits(3, libc::MAP_ANONYMOUS as u32),
         libc::SYS_clone => Verdict::UnlessBits(0, libc::CLONE_THREAD as u32),
         libc::SYS_sendto => Verdict::UnlessZero(4),
+        // `restart` says why.
+        libc::SYS_rt_sigaction => Verdict::IfFirst(libc::SIGCHLD as u32),
         _ if OF_NO_CONCERN.contains(&number) => Verdict::Allow,
         _ if CLASSES.iter().any(|(known, _)| *known == number) => Verdict::Ask,
         _ => Verdict::Allow,
@@ -103,6 +107,11 @@ impl Verdict {
             Verdict::Missing => vec![step(RETURN, RET_ERRNO | libc::ENOSYS as u32)],
             Verdict::UnlessBits(argument, bits) => {
                 vec![low(argument), jump(JUMP_ANY, bits, 0, 1), allow, ask]
+            }
+            Verdict::IfFirst(number) => {
+                let mut all = vec![low(0), jump(JUMP_EQUAL, number, 1, 0), allow];
+                all.extend(Verdict::UnlessZero(1).instructions());
+                all
             }
             Verdict::UnlessZero(argument) => vec![
                 low(argument),
@@ -275,6 +284,11 @@ mod tests {
         assert_eq!(judge(libc::SYS_mmap, anonymous), RET_ALLOW);
         let thread = [libc::CLONE_THREAD as u64, 0, 0, 0, 0, 0];
         assert_eq!(judge(libc::SYS_clone, thread), RET_ALLOW);
+        let action =
+            |signal: i32, at: u64| judge(libc::SYS_rt_sigaction, [signal as u64, at, 0, 8, 0, 0]);
+        assert_eq!(action(libc::SIGCHLD, 0x1000), RET_ASK);
+        assert_eq!(action(libc::SIGCHLD, 0), RET_ALLOW);
+        assert_eq!(action(libc::SIGINT, 0x1000), RET_ALLOW);
         assert_eq!(judge(libc::SYS_sendto, [0; 6]), RET_ALLOW);
         assert_eq!(judge(libc::SYS_sendto, [0, 0, 0, 0, 1 << 40, 0]), RET_ASK);
         let missing = RET_ERRNO | libc::ENOSYS as u32;

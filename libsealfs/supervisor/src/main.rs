@@ -32,6 +32,7 @@ mod notify;
 mod patch;
 mod pending;
 mod proc;
+mod restart;
 mod router;
 mod subject;
 mod tasks;

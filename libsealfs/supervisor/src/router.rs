@@ -237,7 +237,7 @@ impl Process {
             return true;
         }
         let Some((_, class)) = interpose::find(call.number as usize) else {
-            return true;
+            return i64::from(call.number) != libc::SYS_rt_sigaction;
         };
         let is_native = |n: usize| self.is_native(call.tid, call.arguments[n] as u32);
         match class {

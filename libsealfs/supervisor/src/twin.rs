@@ -17,7 +17,7 @@ use crate::patch::call::Call;
 use crate::patch::class::{Class, TOUCHED};
 use crate::route::{Answer, Bypass, Outcome};
 use crate::sys::{self, check};
-use crate::{credentials, drive, fdtable, notify, pending, proc, process, subject, waits};
+use crate::{credentials, drive, fdtable, notify, pending, proc, process, restart, subject, waits};
 use core::sync::atomic::{
     AtomicPtr, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
@@ -212,6 +212,9 @@ pub fn answer(notification: &Notification, said: Option<isize>) {
 
 /// What is answered; `None`: the kernel does it.
 fn decide(call: &mut Call) -> Option<isize> {
+    if call.nr == libc::SYS_rt_sigaction as usize {
+        return restart::answer(call);
+    }
     let (handler, class) = interpose::find(call.nr)?;
     process::enter();
     let by_path = matches!(class, Class::Path | Class::AtPath);
