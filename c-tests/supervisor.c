@@ -206,6 +206,7 @@ int main(int argc, char **argv)
         return 5;
     }
     if (argc == 3 && !strcmp(argv[1], "wait")) { /* opens a file, says so and waits for a signal */
+        alarm(30); /* a signal that does not come is no end of the test */
         S(SYS_open, P(argv[2]), O_CREAT | O_WRONLY, 0644);
         puts("open");
         fflush(stdout);

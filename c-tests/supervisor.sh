@@ -22,7 +22,8 @@ missing=()
 command -v busybox >/dev/null || missing+=(busybox-static)
 command -v musl-gcc >/dev/null || missing+=(musl-tools)
 if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null 2>&1 || true
 fi
 
 passed=0 failed=0
@@ -120,8 +121,8 @@ verdict "no call is ended by a child's end" "$([ "$said" = "0 ended" ] || echo "
 rm -rf "$scratch/d"
 verdict "a static program of the volume" "$(diff "$scratch/plain" "$scratch/mount" | head -5)"
 
-ended() { # ended SIGNAL STATUS: what the shell says of a program that the signal ended
-    "${wrap[@]}" env "$scratch/raw" wait "$root/ended" >"$scratch/said" 2>&1 &
+ended() { # ended SIGNAL STATUS: what the shell says of a program that the signal ended; who runs us may ignore it
+    "${wrap[@]}" env --default-signal "$scratch/raw" wait "$root/ended" >"$scratch/said" 2>&1 &
     local job=$! left=100 status
     until grep -q open "$scratch/said" || [ $((left -= 1)) = 0 ]; do sleep 0.05; done
     kill "-$1" $job
