@@ -101,26 +101,7 @@ impl Fs {
     }
 
     fn read(&mut self, attr: &Attr) -> Vec<u8> {
-        let mut all = Vec::new();
-        let partitions = self.cluster.ring().partitions();
-        for span in attr.layout.split(0, attr.size_bytes) {
-            let op = Op::Read {
-                ino: attr.ino,
-                chunk: span.chunk,
-                offset_bytes: span.offset_bytes,
-                len_bytes: span.len_bytes,
-                atime: false,
-                generation: attr.generation,
-            };
-            let partition = attr.layout.partition_of(attr.ino, span.chunk, partitions);
-            self.client.begin_at(&mut self.cluster, partition, op, &[]);
-            let read = self.client.finish(&mut self.cluster);
-            assert!(matches!(read.reply, OpReply::Read { .. }), "{read:?}");
-            let mut bytes = read.payload;
-            bytes.resize(span.len_bytes as usize, 0);
-            all.extend(bytes);
-        }
-        all
+        self.client.read_all(&mut self.cluster, attr)
     }
 }
 

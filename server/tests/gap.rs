@@ -146,24 +146,8 @@ impl Fs {
     /// How many bytes of the file are not zeros.
     fn filled(&mut self) -> usize {
         let attr = self.stat();
-        let partitions = self.cluster.ring().partitions();
-        let mut filled = 0;
-        for span in attr.layout.split(0, attr.size_bytes) {
-            let op = Op::Read {
-                ino: attr.ino,
-                chunk: span.chunk,
-                offset_bytes: span.offset_bytes,
-                len_bytes: span.len_bytes,
-                atime: false,
-                generation: attr.generation,
-            };
-            let partition = attr.layout.partition_of(attr.ino, span.chunk, partitions);
-            self.client.begin_at(&mut self.cluster, partition, op, &[]);
-            let read = self.client.finish(&mut self.cluster);
-            assert!(matches!(read.reply, OpReply::Read { .. }), "{read:?}");
-            filled += read.payload.iter().filter(|byte| **byte != 0).count();
-        }
-        filled
+        let bytes = self.client.read_all(&mut self.cluster, &attr);
+        bytes.iter().filter(|byte| **byte != 0).count()
     }
 
     fn owner(&self) -> usize {

@@ -335,6 +335,30 @@ impl Client {
         self.finish(cluster)
     }
 
+    /// All bytes of a file, chunk by chunk; holes are zeros.
+    pub fn read_all(&mut self, cluster: &mut Cluster, attr: &Attr) -> Vec<u8> {
+        let mut all = Vec::new();
+        let partitions = cluster.ring().partitions();
+        for span in attr.layout.split(0, attr.size_bytes) {
+            let op = Op::Read {
+                ino: attr.ino,
+                chunk: span.chunk,
+                offset_bytes: span.offset_bytes,
+                len_bytes: span.len_bytes,
+                atime: false,
+                generation: attr.generation,
+            };
+            let partition = attr.layout.partition_of(attr.ino, span.chunk, partitions);
+            self.begin_at(cluster, partition, op, &[]);
+            let read = self.finish(cluster);
+            assert!(matches!(read.reply, OpReply::Read { .. }), "{read:?}");
+            let mut bytes = read.payload;
+            bytes.resize(span.len_bytes as usize, 0);
+            all.extend(bytes);
+        }
+        all
+    }
+
     pub fn finish(&mut self, cluster: &mut Cluster) -> Outcome {
         const STEPS_MAX: u32 = 1_000_000;
         for _ in 0..STEPS_MAX {
