@@ -11,6 +11,7 @@
 
 use crate::patch::{class::SECCOMPED, stack};
 use crate::sys;
+pub use crate::values::{read_user, write_user};
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -176,22 +177,6 @@ pub unsafe fn copy_to_user(to: *mut u8, from: *const u8, bytes: usize) -> Result
         return Err(Efault);
     }
     copy(to, from, bytes, true)
-}
-
-/// Reads a value at the program's address `from`.
-pub fn read_user<T: Copy>(from: *const T) -> Result<T, Efault> {
-    let mut value = core::mem::MaybeUninit::<T>::uninit();
-    // SAFETY: the value has room for itself. Callers use types for which any bytes are a value.
-    unsafe {
-        copy_from_user(value.as_mut_ptr().cast(), from.cast(), size_of::<T>())?;
-        Ok(value.assume_init())
-    }
-}
-
-/// Writes a value to the program's address `to`.
-pub fn write_user<T: Copy>(to: *mut T, value: &T) -> Result<(), Efault> {
-    // SAFETY: the value is readable for its size.
-    unsafe { copy_to_user(to.cast(), core::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
 /// Why a string could not be had.

@@ -37,6 +37,7 @@ mod sync;
 mod sys;
 #[path = "interpose/table.rs"]
 mod table;
+mod values;
 mod vfork;
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]

@@ -7,6 +7,7 @@
 
 use crate::subject;
 use crate::sys;
+pub use crate::values::{read_user, write_user};
 
 /// The pointer does not name memory that can be used so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,20 +67,6 @@ pub unsafe fn copy_to_user(to: *mut u8, from: *const u8, bytes: usize) -> Result
         transfer(libc::SYS_process_vm_writev, (from as usize, bytes), &theirs),
         bytes,
     )
-}
-
-pub fn read_user<T: Copy>(from: *const T) -> Result<T, Efault> {
-    let mut value = core::mem::MaybeUninit::<T>::uninit();
-    // SAFETY: the value has room for itself. Callers use types for which any bytes are a value.
-    unsafe {
-        copy_from_user(value.as_mut_ptr().cast(), from.cast(), size_of::<T>())?;
-        Ok(value.assume_init())
-    }
-}
-
-pub fn write_user<T: Copy>(to: *mut T, value: &T) -> Result<(), Efault> {
-    // SAFETY: the value is readable for its size.
-    unsafe { copy_to_user(to.cast(), core::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
 /// Writes to where data for the program is made, which is memory of ours.

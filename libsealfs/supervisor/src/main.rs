@@ -73,6 +73,8 @@ mod settings;
 mod sync;
 #[path = "../../src/sys.rs"]
 mod sys;
+#[path = "../../src/values.rs"]
+mod values;
 #[path = "../../src/vfork.rs"]
 mod vfork;
 
