@@ -10,6 +10,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 /// Most polls with a pause between them. One is a system call that finds nothing: 0.2–0.4 µs.
 const POLLS_MAX: u32 = 200;
+/// After so many polls we look whether we stand in the way of the answer.
+const POLLS_BLIND: u32 = 4;
 /// Most polls with a yield between them.
 const YIELDS_MAX: u32 = 50;
 /// `spin_loop` hints between two polls.
@@ -71,10 +73,14 @@ impl Patience {
 }
 
 impl Wait<'_> {
-    /// After a poll that found nothing: true to poll again, false to go to sleep.
-    pub fn again(&mut self) -> bool {
+    /// After a poll that found nothing: true to poll again, false to go to sleep. `shares_core` says
+    /// whether whoever is to answer runs where we do; it is asked once.
+    pub fn again(&mut self, shares_core: impl FnOnce() -> bool) -> bool {
         if self.polled < self.polls {
             self.polled += 1;
+            if self.polled == POLLS_BLIND && shares_core() {
+                self.polls = 0;
+            }
             for _ in 0..PAUSES {
                 core::hint::spin_loop();
             }
@@ -118,7 +124,7 @@ mod tests {
     fn tries(p: &Patience, answer_after: Option<u32>) -> u32 {
         let mut wait = p.begin();
         let mut n = 0;
-        while answer_after != Some(n) && wait.again() {
+        while answer_after != Some(n) && wait.again(|| false) {
             n += 1;
         }
         wait.succeeded();

@@ -126,6 +126,15 @@ impl Stream {
         }
     }
 
+    /// As [`Socket::peer_was_on_this_core`].
+    pub fn peer_was_on_this_core(&self) -> bool {
+        match self {
+            Stream::Tcp(socket) => socket.peer_was_on_this_core(),
+            #[cfg(feature = "sim")]
+            Stream::Sim(_) => false,
+        }
+    }
+
     /// The kernel's number of the stream, if it has one.
     pub fn raw_fd(&self) -> Option<i32> {
         match self {

@@ -62,6 +62,8 @@ pub struct Shard<W: World> {
     pool: Pool,
     connections: HashMap<Token, Connection>,
     next_token: usize,
+    /// Where the last event came from.
+    last: Token,
     peers: Peers,
     jobs: Jobs<W>,
     inbox: Receiver<Done>,
@@ -99,6 +101,7 @@ impl<W: World> Shard<W> {
             pool: parts.pool,
             connections: HashMap::new(),
             next_token: FIRST,
+            last: LISTENER,
             peers: Peers::new(parts.me),
             jobs: parts.jobs,
             inbox: parts.inbox,
@@ -161,13 +164,19 @@ impl<W: World> Shard<W> {
             if found {
                 waiting.worked(now.mono_ns, self.clock.now_ns());
             } else {
-                waiting.found_nothing(now.mono_ns);
+                waiting.found_nothing(now.mono_ns, || self.last_peer_was_here());
             }
         }
         self.core.write_access_times();
         self.end_batch(now);
         self.jobs.finish();
         Ok(())
+    }
+
+    /// Whether whoever sent last ran on this core.
+    fn last_peer_was_here(&self) -> bool {
+        let last = self.connections.get(&self.last);
+        last.is_some_and(|c| c.link.peer_was_on_this_core())
     }
 
     fn longest_sleep(&self) -> Duration {
@@ -216,6 +225,7 @@ impl<W: World> Shard<W> {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
+        self.last = token;
         let ready = event.map_or(Ok(()), |e| connection.link.on_event(e));
         let outcome = ready.and_then(|()| self.receive_all(token, now));
         match outcome {

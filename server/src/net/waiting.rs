@@ -8,11 +8,13 @@
 
 /// Looks without a yield, after work was found.
 const LOOKS: u32 = 24;
+/// After so many looks it asks whether it stands in the way of the next request.
+const LOOKS_BLIND: u32 = 2;
 /// For how long it looks, at most and at least, in ns. The upper bound is a few wake-ups of a
-/// sleeping core: beyond it, sleeping is cheaper for everybody. The lower one is the pause of a
-/// client between two calls that have just begun.
+/// sleeping core: beyond it, sleeping is cheaper for everybody. The lower one is the usual pause
+/// of a client between two calls, and a little more: it grows with the first longer one.
 const WINDOW_MAX_NS: u64 = 200_000;
-const WINDOW_MIN_NS: u64 = 64_000;
+const WINDOW_MIN_NS: u64 = 32_000;
 /// The window is this many times the usual gap between one request and the next.
 const GAPS: u64 = 2;
 /// It shrinks by this part of the excess with each request: a client that pauses now and then does
@@ -47,10 +49,14 @@ impl Waiting {
         self.looks = 0;
     }
 
-    /// After a look, or a sleep, that found nothing and ended at `now_ns`.
-    pub fn found_nothing(&mut self, now_ns: u64) {
+    /// After a look, or a sleep, that found nothing and ended at `now_ns`. `shares_core` says whether
+    /// whoever asked last runs where we do; it is asked once between two requests.
+    pub fn found_nothing(&mut self, now_ns: u64, shares_core: impl FnOnce() -> bool) {
         if self.looks(now_ns) {
             self.looks += 1;
+            if self.looks == LOOKS_BLIND && shares_core() {
+                self.looks = LOOKS;
+            }
             if self.looks > LOOKS {
                 std::thread::yield_now();
             } else {
@@ -106,7 +112,7 @@ mod tests {
             now += 5_000;
             waiting.worked(now, now);
         }
-        assert!(waiting.looks(now + 65_000));
+        assert!(waiting.looks(now + 55_000));
         assert!(!waiting.looks(now + WINDOW_MAX_NS));
     }
 }

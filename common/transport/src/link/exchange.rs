@@ -261,7 +261,7 @@ fn lead(link: &Link, index: usize, deadline: Instant) -> Led {
                 break Led::Ended;
             }
         }
-        if link.stream.is_polled() && patience.again() {
+        if link.stream.is_polled() && patience.again(|| link.stream.peer_was_on_this_core()) {
             continue;
         }
         let left = link.world.now().until(deadline);

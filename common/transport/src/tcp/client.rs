@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, reason = "closes and borrows a bare descriptor number")]
 
+use super::loopback;
 use crate::error::TransportError;
 use crate::memory::{IoVec, IoVecMut, as_io_slices, as_io_slices_mut};
 use crate::sync::timespec;
@@ -59,6 +60,7 @@ impl Socket {
         };
         sockopt::set_tcp_nodelay(socket.borrow(), true)
             .map_err(|e| os("setsockopt TCP_NODELAY", e))?;
+        loopback::tune(socket.fd, url.address.ip());
         match rustix::net::connect(socket.borrow(), &url.address) {
             Ok(()) => return Ok(socket),
             Err(OsError::INPROGRESS | OsError::INTR | OsError::ALREADY) => {}
@@ -144,6 +146,11 @@ impl Socket {
             }),
             Err(e) => Err(os("ppoll", e)),
         }
+    }
+
+    /// Whether the peer was last on the core that this thread runs on.
+    pub fn peer_was_on_this_core(&self) -> bool {
+        loopback::peer_was_on_this_core(self.fd)
     }
 
     /// Ends the connection in both directions, waking whoever waits for it.

@@ -2,6 +2,7 @@
 
 pub mod client;
 mod inbound;
+mod loopback;
 mod outbound;
 pub mod pool;
 pub mod server;

@@ -12,6 +12,7 @@
 //! requests under way than its credits waits.
 
 use super::inbound::{Inbound, ParsedPayload, ReadEnd};
+use super::loopback;
 use super::outbound::Outbound;
 use super::pool::{Buffer, Pool};
 use crate::error::TransportError;
@@ -23,6 +24,8 @@ use sealfs_protocol::Errno;
 use sealfs_protocol::header::{FLAG_ONE_WAY, Header};
 use sealfs_protocol::limits::{BODY_MAX_BYTES, CREDITS, PAYLOAD_MAX_BYTES};
 use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 
 /// Longest body and payload of a peer that has not been greeted, in bytes.
 pub const UNGREETED_MAX_BYTES: usize = 64 << 10;
@@ -142,8 +145,9 @@ impl Listener {
     pub fn accept(&self) -> Result<Option<ServerConnection>, TransportError> {
         loop {
             match self.socket.accept() {
-                Ok((stream, _)) => {
-                    return ServerConnection::new(stream, false, self.pool.clone()).map(Some);
+                Ok((stream, peer)) => {
+                    return ServerConnection::new(stream, peer.ip(), false, self.pool.clone())
+                        .map(Some);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if is_passing(&e) => {}
@@ -162,10 +166,16 @@ fn is_passing(e: &io::Error) -> bool {
 }
 
 impl ServerConnection {
-    fn new(stream: TcpStream, connecting: bool, pool: Pool) -> Result<Self, TransportError> {
+    fn new(
+        stream: TcpStream,
+        peer: IpAddr,
+        connecting: bool,
+        pool: Pool,
+    ) -> Result<Self, TransportError> {
         stream
             .set_nodelay(true)
             .map_err(|e| os("setsockopt TCP_NODELAY", &e))?;
+        loopback::tune(stream.as_raw_fd(), peer);
         Ok(ServerConnection {
             stream,
             inbound: Inbound::new(pool),
@@ -183,7 +193,7 @@ impl ServerConnection {
     /// [`Self::on_event`].
     pub fn connect(url: &Url, pool: Pool) -> Result<ServerConnection, TransportError> {
         let stream = TcpStream::connect(url.address).map_err(|e| os("connect", &e))?;
-        ServerConnection::new(stream, true, pool)
+        ServerConnection::new(stream, url.address.ip(), true, pool)
     }
 
     /// Registers for reading and writing, once.
@@ -212,6 +222,11 @@ impl ServerConnection {
     /// Whether the other end is on this node.
     pub fn peer_is_loopback(&self) -> bool {
         self.stream.peer_addr().is_ok_and(|a| a.ip().is_loopback())
+    }
+
+    /// Whether the peer was last on the core that this thread runs on.
+    pub fn peer_was_on_this_core(&self) -> bool {
+        loopback::peer_was_on_this_core(self.stream.as_raw_fd())
     }
 
     /// Notes an event, and finishes connecting. An error means that the connection is of no use.
