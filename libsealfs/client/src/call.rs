@@ -86,8 +86,17 @@ impl Client {
         }
     }
 
-    /// Sets the answer of every part.
+    /// Sets the answer of every part. What went along with one that failed goes again.
     pub(crate) fn run(&self, parts: &mut [Part<'_, '_>], mode: &mut Mode<'_>) {
+        self.run_parts(parts, mode);
+        for part in parts.iter().filter(|p| matches!(p.answer, Some(Err(_)))) {
+            if part.along().next().is_some() {
+                self.shared.deferred.lock().put_back(part.along());
+            }
+        }
+    }
+
+    fn run_parts(&self, parts: &mut [Part<'_, '_>], mode: &mut Mode<'_>) {
         let shared = &*self.shared;
         shared.requests.fetch_add(1, Ordering::Relaxed);
         let credential = self.credential();
@@ -337,7 +346,7 @@ impl Shared {
         body: &[u8],
     ) -> Result<Answer, Why> {
         let (answer, along) = part.read_reply(connection, response, body)?;
-        self.deferred.lock().put_back(part.refused_along(&along));
+        self.settle_along(part, &along);
         Ok(answer)
     }
 }

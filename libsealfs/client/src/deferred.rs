@@ -3,17 +3,18 @@
 //!
 //! It goes along with the next request to the same shard: accesses before that request's operations,
 //! so that this process sees its own access times, closes behind them. What must stay true: what a
-//! server refused goes again; nothing waits past an exec, an exit or a long wait of the process.
+//! server refused, or was not certainly told, goes again; nothing waits past an exec, an exit or a
+//! long wait of the process; only what a server has confirmed counts as closed.
 
 use crate::call::Mode;
 use crate::client::{Client, Shared};
 use crate::config::FileRef;
-use crate::part::Part;
-use sealfs_protocol::message::Op;
+use crate::part::{Part, refusal_of};
+use sealfs_protocol::message::{Op, OpReply};
 use sealfs_protocol::ring::Ring;
-use sealfs_protocol::{InodeId, PartitionId, ShardId};
+use sealfs_protocol::{InodeId, OpenId, PartitionId, ShardId};
 
-/// What may wait for a request to go along with, of each kind.
+/// Each time that so many of a kind wait for a request to go along with, one is made for them.
 const WAITING_MAX: usize = 64;
 /// What goes along with one request, of each kind.
 const ALONG_MAX: usize = 16;
@@ -25,13 +26,15 @@ const BATCH_MAX: usize = 256;
 pub(crate) struct Deferred {
     accessed: Vec<InodeId>,
     closing: Vec<FileRef>,
+    /// Descriptions that servers know to be closed, until [`Client::drain_closed`].
+    closed: Vec<OpenId>,
+}
+
+fn is_due(waiting: usize) -> bool {
+    waiting > 0 && waiting.is_multiple_of(WAITING_MAX)
 }
 
 impl Deferred {
-    fn is_full(&self) -> bool {
-        self.accessed.len() >= WAITING_MAX || self.closing.len() >= WAITING_MAX
-    }
-
     /// Operations that go along with a request to `shard`: before its own, and behind them.
     pub fn take_along(&mut self, ring: &Ring, shard: ShardId) -> (Vec<Op>, Vec<Op>) {
         let is_there = |ino: InodeId| ring.owner(ino.partition()).is_some_and(|o| o.id == shard);
@@ -48,7 +51,16 @@ impl Deferred {
         self.closing.extend(files);
     }
 
-    /// Operations that a server refused: they have to go again.
+    /// What a server has done.
+    pub fn note_done<'a>(&mut self, done: impl Iterator<Item = &'a Op>) {
+        let opens = done.filter_map(|op| match op {
+            Op::Close { open, .. } => Some(*open),
+            _ => None,
+        });
+        self.closed.extend(opens);
+    }
+
+    /// Operations that a server refused, or may not have got: they have to go again.
     pub fn put_back<'a>(&mut self, refused: impl Iterator<Item = &'a Op>) {
         for op in refused {
             match op {
@@ -104,28 +116,38 @@ fn partition_of(op: &Op) -> PartitionId {
 impl Client {
     /// A directory was read from what came with its open, and its access time is due.
     pub fn accessed(&self, directory: InodeId) {
-        let full = {
+        let due = {
             let mut deferred = self.shared.deferred.lock();
-            if !deferred.accessed.contains(&directory) {
+            let is_new = !deferred.accessed.contains(&directory);
+            if is_new {
                 deferred.accessed.push(directory);
             }
-            deferred.is_full()
+            is_new && is_due(deferred.accessed.len())
         };
-        if full {
+        if due {
             self.flush_deferred();
         }
     }
 
+    pub(crate) fn note_closed(&self, open: OpenId) {
+        self.shared.deferred.lock().closed.push(open);
+    }
+
     /// The server hears of a close with the next request.
     pub(crate) fn defer_close(&self, file: FileRef) {
-        let full = {
+        let due = {
             let mut deferred = self.shared.deferred.lock();
             deferred.closing.push(file);
-            deferred.is_full()
+            is_due(deferred.closing.len())
         };
-        if full {
+        if due {
             self.flush_deferred();
         }
+    }
+
+    /// Calls `each` for every description that a server has confirmed as closed, once.
+    pub fn drain_closed(&self, each: impl FnMut(OpenId)) {
+        self.shared.deferred.lock().closed.drain(..).for_each(each);
     }
 
     /// Tells the servers of all that waits. Before exec, exit and long waits.
@@ -151,12 +173,32 @@ impl Client {
         let mut parts: Vec<Part<'_, '_>> = batches
             .map(|ops| Part::new(&slot, ops.to_vec(), &[], &mut []))
             .collect();
-        // A server that cannot be reached forgets its opens by itself, or is told by the keeper.
         self.run(&mut parts, &mut mode);
+        let mut deferred = self.shared.deferred.lock();
+        for part in &parts {
+            match part.answer {
+                Some(Ok(_)) => deferred.note_done(part.own_ops()),
+                _ => deferred.put_back(part.own_ops()),
+            }
+        }
     }
 }
 
 impl Shared {
+    /// What went along with a request came back with its reply: `replies`, in order.
+    pub(crate) fn settle_along(&self, part: &Part<'_, '_>, replies: &[OpReply]) {
+        if replies.is_empty() {
+            return;
+        }
+        let mut deferred = self.deferred.lock();
+        for (op, reply) in part.along().zip(replies) {
+            match refusal_of(reply) {
+                Some(_) => deferred.put_back(std::iter::once(op)),
+                None => deferred.note_done(std::iter::once(op)),
+            }
+        }
+    }
+
     /// Adds to a request what waits for one to its shard.
     pub(crate) fn take_along(&self, part: &mut Part<'_, '_>, ring: &Ring, shard: ShardId) {
         let (before, behind) = self.deferred.lock().take_along(ring, shard);

@@ -89,8 +89,9 @@ impl Client {
     pub fn close(&self, file: FileRef) {
         if self.shared.files.lock().closed(file) {
             // A description that the server has lost holds no locks either.
-            let _ = self.send_close(file);
-            return;
+            if self.send_close(file).is_ok() {
+                return self.note_closed(file.open);
+            }
         }
         self.defer_close(file);
     }

@@ -172,12 +172,16 @@ impl Part<'_, '_> {
         Ok((answer, along))
     }
 
-    /// What went along and was refused, by the replies to it.
-    pub fn refused_along<'r>(&'r self, replies: &'r [OpReply]) -> impl Iterator<Item = &'r Op> {
+    /// The call's own operations.
+    pub fn own_ops(&self) -> impl Iterator<Item = &Op> {
+        self.request.ops[self.own.clone()].iter().map(|e| &e.op)
+    }
+
+    /// What goes along, in the order of its replies.
+    pub fn along(&self) -> impl Iterator<Item = &Op> {
         let (before, rest) = self.request.ops.split_at(self.own.start);
         let behind = &rest[self.own.len()..];
-        let along = before.iter().chain(behind).zip(replies);
-        along.filter_map(|(entry, reply)| refusal_of(reply).map(|_| &entry.op))
+        before.iter().chain(behind).map(|e| &e.op)
     }
 }
 
@@ -212,7 +216,7 @@ impl From<Unreachable> for Why {
     }
 }
 
-fn refusal_of(reply: &OpReply) -> Option<&Refusal> {
+pub(crate) fn refusal_of(reply: &OpReply) -> Option<&Refusal> {
     match reply {
         OpReply::Refused(refusal) => Some(refusal),
         _ => None,

@@ -11,10 +11,9 @@ use crate::fdtable::{self, State};
 use crate::route::{Answer, Bypass, Outcome, done, theirs};
 use crate::sync::{Mutex, RawMutex};
 use crate::{kernel, process, subject};
-use sealfs_client::FileRef;
-use sealfs_client::node::{Slot, SlotId, placeholder};
-use sealfs_protocol::{Errno, dirent};
-use std::collections::VecDeque;
+use sealfs_client::node::{Arena, Slot, SlotId, placeholder};
+use sealfs_client::{Client, FileRef};
+use sealfs_protocol::{Errno, OpenId, dirent};
 
 /// close(fd)
 pub fn close(ctx: &mut Ctx<'_>) -> Answer {
@@ -76,48 +75,47 @@ pub fn release_if_last(slot: &Slot<'static>) {
             }
         }
         Ok(client) => {
+            release_later(slot.id(), file.open);
             client.close(file);
-            release_later(slot.id());
+            release_confirmed(&client, &node.arena);
         }
         // The keeper finds the slot closing when this process ends.
         Err(_) => {}
     }
 }
 
-/// Slots whose close the client has not certainly sent yet, and the process that closed them.
-/// They are given back only afterwards: if we die before, the keeper sends it.
-static UNSENT: Mutex<(u32, VecDeque<SlotId>)> =
-    Mutex::const_new(<RawMutex as lock_api::RawMutex>::INIT, (0, VecDeque::new()));
-/// More closes than the client ever defers.
-const UNSENT_MAX: usize = 256;
+/// Slots whose close no server has confirmed yet, and the process that closed them. They are given back
+/// only afterwards: if we die before, the keeper sends it.
+static UNCONFIRMED: Mutex<(u32, Vec<(OpenId, SlotId)>)> =
+    Mutex::const_new(<RawMutex as lock_api::RawMutex>::INIT, (0, Vec::new()));
 
-fn release_later(id: SlotId) {
-    let Some(arena) = process::known_arena() else {
-        return;
-    };
+fn release_later(id: SlotId, open: OpenId) {
     let me = process::pid();
-    let mut unsent = UNSENT.lock();
-    if unsent.0 != me {
+    let mut unconfirmed = UNCONFIRMED.lock();
+    if unconfirmed.0 != me {
         // Those of our parent are its own to give back.
-        *unsent = (me, VecDeque::new());
+        *unconfirmed = (me, Vec::new());
     }
-    unsent.1.push_back(id);
-    if unsent.1.len() > UNSENT_MAX
-        && let Some(oldest) = unsent.1.pop_front()
-    {
-        arena.release(oldest);
+    unconfirmed.1.push((open, id));
+}
+
+fn release_confirmed(client: &Client, arena: &Arena) {
+    let mut unconfirmed = UNCONFIRMED.lock();
+    if unconfirmed.0 != process::pid() {
+        return;
     }
+    client.drain_closed(|open| {
+        if let Some(at) = unconfirmed.1.iter().position(|(o, _)| *o == open) {
+            arena.release(unconfirmed.1.swap_remove(at).1);
+        }
+    });
 }
 
 /// Sends every deferred close and gives their slots back: before exec and at the end.
 pub fn flush_closes() {
-    let (Some(client), Some(arena)) = (process::known_client(), process::known_arena()) else {
-        return;
-    };
-    client.flush_deferred();
-    let mut unsent = UNSENT.lock();
-    if unsent.0 == process::pid() {
-        unsent.1.drain(..).for_each(|id| arena.release(id));
+    if let (Some(client), Some(arena)) = (process::known_client(), process::known_arena()) {
+        client.flush_deferred();
+        release_confirmed(client, arena);
     }
 }
 

@@ -8,6 +8,7 @@ use sealfs_protocol::message::{
     Entry, LockRange, LockSpace, LockType, Op, OpReply, PageEnd, Refusal,
 };
 use sealfs_protocol::{Errno, InodeId, OpenId, dirent};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 
@@ -46,6 +47,37 @@ fn a_close_goes_along_with_the_next_request() {
     client.close(file);
     client.flush_deferred();
     assert_eq!(log.lock().unwrap()[2], [close]);
+}
+
+#[test]
+fn a_close_counts_only_when_a_server_has_confirmed_it() {
+    let silent = Arc::new(AtomicBool::new(true));
+    let is_silent = Arc::clone(&silent);
+    let (client, _) = client(1, move |seen| {
+        if is_silent.load(SeqCst) {
+            return Act::Silence;
+        }
+        Act::Reply(vec![OpReply::Done; seen.request.ops.len()], vec![])
+    });
+    let closed = || {
+        let mut closed = Vec::new();
+        client.drain_closed(|open| closed.push(open));
+        closed
+    };
+    let file = |n| FileRef {
+        ino: InodeId(5),
+        open: OpenId(n),
+    };
+    client.close(file(1));
+    let unlinked = client.unlink(at(&client, "f"));
+    assert!(unlinked.is_err());
+    client.close(file(2));
+    client.flush_deferred();
+    assert_eq!(closed(), []);
+    silent.store(false, SeqCst);
+    client.unlink(at(&client, "f")).unwrap();
+    assert_eq!(closed(), [OpenId(1), OpenId(2)]);
+    assert_eq!(closed(), [], "each once");
 }
 
 #[test]
