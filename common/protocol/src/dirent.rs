@@ -51,13 +51,16 @@ pub const fn record_bytes(name_bytes: usize) -> usize {
 
 /// Appends a record.
 pub fn push(page: &mut Vec<u8>, ino: u64, position: u64, kind: u32, name: &[u8]) {
-    let end = page.len() + record_bytes(name.len());
-    page.extend_from_slice(&ino.to_le_bytes());
-    page.extend_from_slice(&position.to_le_bytes());
-    page.extend_from_slice(&(record_bytes(name.len()) as u16).to_le_bytes());
-    page.push((kind >> 12) as u8);
+    let len = record_bytes(name.len());
+    let mut head = [0; HEAD_BYTES];
+    head[..8].copy_from_slice(&ino.to_le_bytes());
+    head[8..16].copy_from_slice(&position.to_le_bytes());
+    head[16..18].copy_from_slice(&(len as u16).to_le_bytes());
+    head[18] = (kind >> 12) as u8;
+    page.reserve(len);
+    page.extend_from_slice(&head);
     page.extend_from_slice(name);
-    page.resize(end, 0);
+    page.extend_from_slice(&[0; ALIGN_BYTES][..len - HEAD_BYTES - name.len()]);
 }
 
 /// Changes the position in a record.

@@ -19,7 +19,7 @@ use super::opens::Opens;
 use super::task::{Caller, Job, Memo, Need};
 use super::versions::Versions;
 use crate::meta::db::{Db, Key};
-use crate::meta::{LogIndex, Meta};
+use crate::meta::{LogIndex, Meta, Span};
 use crate::records::Record;
 use sealfs_protocol::attr::Time;
 use sealfs_protocol::codec::Malformed;
@@ -175,10 +175,38 @@ impl<W: World> View<'_, W> {
         until: &Key,
         visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> OpResult<()> {
-        if let Some(key) = self.locks.blocks_scan(db, from, until, self.txn) {
-            return Err(Halt::Key(db, key));
-        }
+        self.may_scan(db, from, until)?;
         Ok(self.meta.scan_with(db, from, until, visit)?)
+    }
+
+    fn may_scan(&self, db: Db, from: &Key, until: &Key) -> OpResult<()> {
+        match self.locks.blocks_scan(db, from, until, self.txn) {
+            Some(key) => Err(Halt::Key(db, key)),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends the records that a scan of `from..until` would make to the payload, if they are kept and
+    /// take `limit` bytes at most.
+    pub fn append_listing(
+        &mut self,
+        (from, until): (&Key, &Key),
+        span: Span,
+        limit: usize,
+    ) -> OpResult<bool> {
+        self.may_scan(Db::Dent, from, until)?;
+        match self.meta.listing(span) {
+            Some(records) if records.len() <= limit => {
+                self.out.extend_from_slice(records);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The payload from `start` on are the records of a whole listing.
+    pub fn keep_listing(&mut self, span: Span, start: usize) {
+        self.meta.keep_listing(span, &self.out[start..]);
     }
 
     // ---- changing --------------------------------------------------------------------------

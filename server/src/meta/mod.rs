@@ -10,13 +10,14 @@
 //!   covers it: replay then neither meets nor verifies an entry that names the old contents;
 //! - after a failed flush, log write or commit nothing is tried again: the store is read-only.
 //!
-//! `durability` begins and ends flushes and commits; `replay` opens a store; `sequences` mints inode numbers; `usage` sums up what volumes take; `lmdb` and `memory` are indices.
+//! `durability` begins and ends flushes and commits; `replay` opens a store; `sequences` mints inode numbers; `usage` sums up what volumes take; `listings` keeps listings; `lmdb` and `memory` are indices.
 
 pub mod db;
 mod durability;
 mod group;
 mod identity;
 mod jobs;
+mod listings;
 mod lmdb;
 mod log;
 mod log_reader;
@@ -36,6 +37,7 @@ use smallvec::SmallVec;
 use crate::env::{BlockDevice, Kv};
 use crate::store::{BlockStore, DeviceExtent, StoreError};
 use group::{Item, Items};
+use listings::Listings;
 use log::{Kind, Log};
 use overlay::Overlay;
 use sequences::{Partitions, Sequences};
@@ -45,6 +47,7 @@ pub use crate::store::OpenError;
 pub use db::{Db, Key};
 pub use group::Group;
 pub use jobs::{CommitDone, CommitJob, FlushDone, FlushJob, Retired};
+pub use listings::Span;
 pub use lmdb::{LmdbKv, LmdbWriter};
 pub use log::{BODY_MAX_BYTES, LogIndex};
 pub use memory::{MemoryKv, MemoryKvWriter};
@@ -123,6 +126,7 @@ pub struct Meta<K: Kv, D: BlockDevice> {
     uncommitted_since_ns: Option<u64>,
     failed: Option<String>,
     spare_group: Group,
+    listings: Listings,
 }
 
 impl<K: Kv, D: BlockDevice> Meta<K, D> {
@@ -233,8 +237,8 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
                         debug_assert!(false, "usage below zero");
                     }
                 }
-                Item::Put { db, key, value } => self.overlay.active.set(db, key, Some(value)),
-                Item::Delete { db, key } => self.overlay.active.set(db, key, None),
+                Item::Put { db, key, value } => self.set(db, key, Some(value)),
+                Item::Delete { db, key } => self.set(db, key, None),
                 Item::Allocated(extent) => {
                     self.mark(extent, true)?;
                     if replaying {
@@ -253,6 +257,13 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
             }
         }
         Ok(())
+    }
+
+    fn set(&mut self, db: Db, key: &[u8], value: Option<&[u8]>) {
+        if db == Db::Dent {
+            self.listings.changed(key);
+        }
+        self.overlay.active.set(db, key, value);
     }
 
     fn mark(&mut self, extent: DeviceExtent, used: bool) -> Result<(), StoreError> {

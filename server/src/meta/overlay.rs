@@ -4,6 +4,7 @@
 //! change. Readers look into active, frozen, then the index. The allocation bitmaps that follow
 //! from the log are part of it: they go to the index with the very entries they follow from.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
 use std::io;
@@ -11,16 +12,20 @@ use std::iter::Peekable;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::db::{Db, Key};
 use super::log::LogIndex;
 use crate::env::{Kv, KvOp};
 use crate::store::DeviceExtent;
 use crate::store::alloc::{GROUP_BITMAP_BYTES, GROUP_BLOCKS};
 
-type Value = Option<Box<[u8]>>;
+/// Small values lie in the tree itself: a listing walks over hundreds of them, and the memory of one that
+/// was not listed lately is far away.
+type Value = Option<SmallVec<[u8; 48]>>;
 
 /// What an entry costs besides the bytes of key and value, roughly, in bytes.
-const ENTRY_OVERHEAD_BYTES: usize = 80;
+const ENTRY_OVERHEAD_BYTES: usize = 128;
 
 /// The key of a group's bitmap: device (only 0 so far), group.
 pub fn alloc_key(group: u32) -> [u8; 6] {
@@ -45,10 +50,10 @@ impl Generation {
     }
 
     pub fn set(&mut self, db: Db, key: &[u8], value: Option<&[u8]>) {
-        let value: Value = value.map(Box::from);
-        self.bytes += value.as_ref().map_or(0, |v| v.len());
+        let value: Value = value.map(SmallVec::from_slice);
+        self.bytes += value.as_ref().map_or(0, SmallVec::len);
         if let Some(slot) = self.tables[db as usize].get_mut(key) {
-            self.bytes -= slot.as_ref().map_or(0, |old| old.len());
+            self.bytes -= slot.as_ref().map_or(0, SmallVec::len);
             *slot = value;
         } else {
             self.bytes += key.len() + ENTRY_OVERHEAD_BYTES;
@@ -124,6 +129,9 @@ impl Overlay {
             active: self.active.range(db, from, until).peekable(),
             frozen: frozen.map(|f| f.range(db, from, until).peekable()),
         };
+        if upper.is_empty() {
+            return kv.scan(db, from, until, visit);
+        }
         let mut broken = ControlFlow::Continue(());
         kv.scan(db, from, until, |key, value| {
             while let Some((own, changed)) = upper.next_through(key) {
@@ -209,6 +217,11 @@ struct Merged<'a> {
 }
 
 impl<'a> Merged<'a> {
+    fn is_empty(&mut self) -> bool {
+        let frozen = self.frozen.as_mut().and_then(Peekable::peek);
+        frozen.is_none() && self.active.peek().is_none()
+    }
+
     /// The next key that is not above `limit`.
     fn next_through(&mut self, limit: &[u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         let active = self
@@ -225,19 +238,18 @@ impl<'a> Iterator for Merged<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let lower = self.frozen.as_mut().and_then(|f| f.peek().map(|e| e.0));
-        let upper = self.active.peek().map(|e| e.0);
-        let take_upper = match (upper, lower) {
-            (Some(u), Some(l)) => u <= l,
-            (upper, _) => upper.is_some(),
-        };
-        if upper.is_some() && upper == lower {
-            self.frozen.as_mut().and_then(Iterator::next);
-        }
-        let entry = if take_upper {
-            self.active.next()
-        } else {
-            self.frozen.as_mut().and_then(Iterator::next)
+        let lower = self.frozen.as_mut().and_then(|f| Some((f.peek()?.0, f)));
+        let entry = match (self.active.peek(), lower) {
+            (Some((upper, _)), Some((lower, frozen))) => match (*upper).cmp(lower) {
+                Ordering::Less => self.active.next(),
+                Ordering::Equal => {
+                    frozen.next();
+                    self.active.next()
+                }
+                Ordering::Greater => frozen.next(),
+            },
+            (None, Some((_, frozen))) => frozen.next(),
+            (_, None) => self.active.next(),
         };
         entry.map(|(key, value)| (key.as_slice(), value.as_deref()))
     }

@@ -16,6 +16,7 @@ use sealfs_protocol::ids::{ClusterId, Incarnation, PartitionId, ShardId};
 use super::db::{Db, until};
 use super::group::{Group, Item, Items};
 use super::jobs::FlushJob;
+use super::listings::Listings;
 use super::log::{Kind, Log, LogIndex};
 use super::log_reader::{End, LogReader};
 use super::overlay::Overlay;
@@ -155,6 +156,7 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
             uncommitted_since_ns: None,
             failed: None,
             spare_group: Group::default(),
+            listings: Listings::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use super::data::is_atime_due;
 use super::directory::Dir;
 use crate::core::{OpResult, View, World};
+use crate::meta::Span;
 use crate::meta::db::{Db, key};
 use crate::records::{
     InodeRecord, PositionRecord, entry_of_position, first_entry, part_of_entry, position_name,
@@ -181,9 +182,19 @@ fn page<V: World>(
     let part = part_of_entry(after);
     let from = key::dent(host, dir, &position_name(after.saturating_add(1)));
     let until = key::dent(host, dir, &position_name(first_entry(part as u16 + 1)));
+    let span = Span {
+        host,
+        directory: dir,
+        position,
+        behind,
+    };
+    if v.append_listing((&from, &until), span, limit)? {
+        return Ok(behind);
+    }
     let mut records = std::mem::take(v.out);
-    let room = records.len() + limit;
-    let (mut next, mut last) = (position, records.len());
+    let start = records.len();
+    let room = start + limit;
+    let (mut next, mut last) = (position, start);
     let (mut end, mut damaged) = (true, false);
     let scanned = v.scan(Db::Dent, &from, &until, |key, value| {
         let number = entry_of_position(key);
@@ -209,6 +220,9 @@ fn page<V: World>(
     if damaged {
         log::error!("directory {dir} holds a damaged entry");
         return Err(Errno::EIO.into());
+    }
+    if end {
+        v.keep_listing(span, start);
     }
     Ok(next)
 }
