@@ -128,7 +128,7 @@ mod tests {
     fn it_takes_no_more_than_its_share_of_memory() {
         let mut listings = Listings::default();
         for directory in 0..1000 {
-            listings.keep(span(directory, 9), &[0; 64 << 10]);
+            listings.keep(span(directory, 9), &vec![0; 64 << 10]);
             // Changed and listed again, over and over.
             listings.keep(span(1000, 9), &[0; LISTING_MIN_BYTES]);
             assert!(listings.bytes <= KEPT_MAX_BYTES);
@@ -138,7 +138,7 @@ mod tests {
         assert!(listings.order.len() <= KEPT_MAX_BYTES / LISTING_MIN_BYTES + 1);
         assert!(listings.find(span(999, 9)).is_some());
         assert!(listings.find(span(1, 9)).is_none());
-        listings.keep(span(5, 9), &[0; LISTING_MAX_BYTES + 1]);
+        listings.keep(span(5, 9), &vec![0; LISTING_MAX_BYTES + 1]);
         assert!(listings.find(span(5, 9)).is_none());
     }
 }
