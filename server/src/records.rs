@@ -4,11 +4,13 @@
 //! give a record or [`Malformed`]), and a record of another version is refused rather than guessed.
 //! The byte tables stand in docs/on-disk-format.md; chunk values are the block store's own.
 
+use crate::meta::db::Db;
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Error;
 use rkyv::ser::allocator::ArenaHandle;
 use rkyv::{Archive, Deserialize, Serialize};
+use sealfs_protocol::attr::S_IFDIR;
 use sealfs_protocol::codec::Malformed;
 use sealfs_protocol::message::{LockRange, OpReply};
 use sealfs_protocol::peer::Effect;
@@ -27,6 +29,15 @@ pub use inode::*;
 pub trait Record: Sized {
     fn encode(&self) -> Vec<u8>;
     fn decode(bytes: &[u8]) -> Result<Self, Malformed>;
+}
+
+/// Whether a stored value is a directory's inode or its name.
+pub fn is_of_directory(db: Db, value: &[u8]) -> bool {
+    match db {
+        Db::Ino => inode_bytes::is_directory(value),
+        Db::Dent => DentryRecord::decode(value).is_ok_and(|d| d.kind == S_IFDIR),
+        _ => false,
+    }
 }
 
 fn encode<T>(tag: u8, value: &T) -> Vec<u8>

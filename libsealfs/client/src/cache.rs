@@ -12,7 +12,7 @@ use sealfs_protocol::{InodeId, PartitionId, RenameVersion, hash};
 use std::collections::HashMap;
 
 /// Most entries; a full cache starts anew.
-const ENTRIES_MAX: usize = 8192;
+const ENTRIES_MAX: usize = 32 << 10;
 /// Most split directories whose parts are remembered; likewise.
 const SPLITS_MAX: usize = 1024;
 

@@ -146,7 +146,10 @@ impl<W: World> View<'_, W> {
         if self.memo.notes_reads() {
             self.changes.reads.push((db, key.clone()));
         }
-        match self.meta.get(db, key)? {
+        match self
+            .meta
+            .get_kept(db, key, crate::records::is_of_directory)?
+        {
             Some(bytes) => parse(bytes).map(Some),
             None => Ok(None),
         }

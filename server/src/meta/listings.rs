@@ -7,8 +7,6 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::Meta;
-use crate::env::{BlockDevice, Kv};
 use sealfs_protocol::ids::{InodeId, PartitionId};
 
 /// All listings together take no more, in bytes.
@@ -38,12 +36,13 @@ pub(super) struct Listings {
 }
 
 impl Listings {
-    fn find(&self, span: Span) -> Option<&[u8]> {
+    pub fn find(&self, span: Span) -> Option<&[u8]> {
         let (kept, records) = self.kept.get(&(span.host, span.directory))?;
         (*kept == span).then_some(records)
     }
 
-    fn keep(&mut self, span: Span, records: &[u8]) {
+    /// Keeps the records of a listing that is complete.
+    pub fn keep(&mut self, span: Span, records: &[u8]) {
         if !(LISTING_MIN_BYTES..=LISTING_MAX_BYTES).contains(&records.len()) {
             return;
         }
@@ -81,18 +80,6 @@ impl Listings {
         if let Some((_, records)) = self.kept.remove(&place) {
             self.bytes -= records.len();
         }
-    }
-}
-
-impl<K: Kv, D: BlockDevice> Meta<K, D> {
-    /// The records of a listing, if they are kept.
-    pub fn listing(&self, span: Span) -> Option<&[u8]> {
-        self.listings.find(span)
-    }
-
-    /// Keeps the records of a listing that is complete.
-    pub fn keep_listing(&mut self, span: Span, records: &[u8]) {
-        self.listings.keep(span, records);
     }
 }
 

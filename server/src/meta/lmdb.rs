@@ -13,11 +13,13 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
+use std::sync::Arc;
 
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, WithoutTls};
 
 use super::db::Db;
+use super::resident::Resident;
 use crate::env::{Kv, KvOp, KvWriter};
 use crate::store::{OpenError, device};
 
@@ -25,6 +27,7 @@ use crate::store::{OpenError, device};
 const MAP_BYTES: usize = 1 << 40;
 /// Readers: the shard's snapshot, the commit thread, tools.
 const READERS: u32 = 16;
+const DATA_FILE: &str = "data.mdb";
 const LOCK_FILE: &str = "sealfs.lock";
 
 type Databases = [Database<'static, Bytes, Bytes>; Db::ALL.len()];
@@ -34,6 +37,7 @@ pub struct LmdbKv {
     snapshot: RoTxn<'static, WithoutTls>,
     databases: Databases,
     env: Env<WithoutTls>,
+    resident: Arc<Resident>,
     _lock: File,
 }
 
@@ -79,13 +83,21 @@ impl LmdbKv {
             Ok((databases, env.clone().static_read_txn()?))
         };
         let (databases, snapshot) = open().map_err(|e| failed(to_io(e)))?;
+        let resident = Resident::begin(&dir.join(DATA_FILE), file_bytes(&env));
         Ok(LmdbKv {
             snapshot,
             databases,
             env,
+            resident,
             _lock: lock,
         })
     }
+}
+
+/// The length of the index's file, in bytes; 0 if that cannot be known.
+fn file_bytes(env: &Env<WithoutTls>) -> usize {
+    let bytes = env.real_disk_size().unwrap_or(0);
+    usize::try_from(bytes).unwrap_or(0)
 }
 
 fn to_io(error: heed::Error) -> io::Error {
@@ -133,6 +145,7 @@ impl Kv for LmdbKv {
         LmdbWriter {
             databases: self.databases,
             env: self.env.clone(),
+            resident: Arc::clone(&self.resident),
         }
     }
 
@@ -145,6 +158,7 @@ impl Kv for LmdbKv {
 pub struct LmdbWriter {
     databases: Databases,
     env: Env<WithoutTls>,
+    resident: Arc<Resident>,
 }
 
 impl KvWriter for LmdbWriter {
@@ -158,7 +172,9 @@ impl KvWriter for LmdbWriter {
             }
             .map_err(to_io)?;
         }
-        txn.commit().map_err(to_io)
+        txn.commit().map_err(to_io)?;
+        self.resident.grown(file_bytes(&self.env));
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@
 //!   covers it: replay then neither meets nor verifies an entry that names the old contents;
 //! - after a failed flush, log write or commit nothing is tried again: the store is read-only.
 //!
-//! `durability` begins and ends flushes and commits; `replay` opens a store; `sequences` mints inode numbers; `usage` sums up what volumes take; `listings` keeps listings; `lmdb` and `memory` are indices.
+//! `durability` begins and ends flushes and commits; `replay` opens a store; `sequences` mints inode numbers; `usage` sums up what volumes take; `read` reads, with the help of `listings` and `recent`; `lmdb` and `memory` are indices.
 
 pub mod db;
 mod durability;
@@ -23,12 +23,14 @@ mod log;
 mod log_reader;
 mod memory;
 mod overlay;
+mod read;
+mod recent;
 mod replay;
+mod resident;
 mod sequences;
 mod usage;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::ControlFlow;
 
 use sealfs_protocol::ids::{Incarnation, PartitionId, VolumeId};
 use sealfs_protocol::usage::Totals;
@@ -40,6 +42,7 @@ use group::{Item, Items};
 use listings::Listings;
 use log::{Kind, Log};
 use overlay::Overlay;
+use recent::Recent;
 use sequences::{Partitions, Sequences};
 use usage::Usages;
 
@@ -127,50 +130,10 @@ pub struct Meta<K: Kv, D: BlockDevice> {
     failed: Option<String>,
     spare_group: Group,
     listings: Listings,
+    recent: Recent,
 }
 
 impl<K: Kv, D: BlockDevice> Meta<K, D> {
-    /// The value of a key, with everything appended so far.
-    pub fn get(&self, db: Db, key: &[u8]) -> Result<Option<&[u8]>, StoreError> {
-        let value = self.overlay.get(&self.kv, db, key);
-        value.map_err(StoreError::io("index"))
-    }
-
-    /// Visits the keys in `from..until` in key order until the visitor breaks.
-    pub fn scan_with(
-        &self,
-        db: Db,
-        from: &[u8],
-        until: &[u8],
-        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        let scanned = self.overlay.scan(&self.kv, db, from, until, visit);
-        scanned.map_err(StoreError::io("index"))
-    }
-
-    /// The first `limit` keys in `from..until`, with their values.
-    pub fn scan(
-        &self,
-        db: Db,
-        from: &[u8],
-        until: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
-        let mut found = Vec::new();
-        if limit == 0 {
-            return Ok(found);
-        }
-        self.scan_with(db, from, until, |key, value| {
-            found.push((Key::from_slice(key), value.to_vec()));
-            if found.len() < limit {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })?;
-        Ok(found)
-    }
-
     pub fn store(&self) -> &BlockStore<D> {
         &self.store
     }
@@ -263,6 +226,7 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
         if db == Db::Dent {
             self.listings.changed(key);
         }
+        self.recent.changed(db, key);
         self.overlay.active.set(db, key, value);
     }
 

@@ -22,7 +22,7 @@ use crate::store::alloc::{GROUP_BITMAP_BYTES, GROUP_BLOCKS};
 
 /// Small values lie in the tree itself: a listing walks over hundreds of them, and the memory of one that
 /// was not listed lately is far away.
-type Value = Option<SmallVec<[u8; 48]>>;
+pub type Value = Option<SmallVec<[u8; 48]>>;
 
 /// What an entry costs besides the bytes of key and value, roughly, in bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
@@ -103,13 +103,16 @@ impl Overlay {
     }
 
     pub fn get<'a, K: Kv>(&'a self, kv: &'a K, db: Db, key: &[u8]) -> io::Result<Option<&'a [u8]>> {
-        if let Some(value) = self.active.get(db, key) {
-            return Ok(value.as_deref());
+        match self.known(db, key) {
+            Some(value) => Ok(value.as_deref()),
+            None => kv.get(db, key),
         }
-        if let Some(value) = self.frozen.as_ref().and_then(|f| f.get(db, key)) {
-            return Ok(value.as_deref());
-        }
-        kv.get(db, key)
+    }
+
+    /// What the overlay itself says of a key, if anything.
+    pub fn known(&self, db: Db, key: &[u8]) -> Option<&Value> {
+        let below = || self.frozen.as_ref().and_then(|f| f.get(db, key));
+        self.active.get(db, key).or_else(below)
     }
 
     /// Visits what is there in `from..until`, in key order, until the visitor breaks.

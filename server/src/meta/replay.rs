@@ -20,6 +20,7 @@ use super::listings::Listings;
 use super::log::{Kind, Log, LogIndex};
 use super::log_reader::{End, LogReader};
 use super::overlay::Overlay;
+use super::recent::Recent;
 use super::sequences::{Partitions, Sequences};
 use super::usage::Usages;
 use super::{Limits, Meta, identity, meta_key};
@@ -157,6 +158,7 @@ impl<K: Kv, D: BlockDevice> Meta<K, D> {
             failed: None,
             spare_group: Group::default(),
             listings: Listings::default(),
+            recent: Recent::new(),
         }
     }
 

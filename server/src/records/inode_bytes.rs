@@ -36,6 +36,11 @@ const SYMLINK: u8 = 2;
 const DIRECTORY: u8 = 3;
 const NODE: u8 = 4;
 
+/// Whether these are the bytes of a directory's inode, by the byte that says what its body is.
+pub fn is_directory(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&TAG) && bytes.get(3) == Some(&DIRECTORY)
+}
+
 impl Record for InodeRecord {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
