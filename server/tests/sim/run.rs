@@ -162,6 +162,8 @@ impl Run {
                     open += 1;
                 }
             }
+            // Others may wait for the locks of clients that have died.
+            self.tell_ends();
             self.cluster.advance();
             let now_ns = self.cluster.now().mono_ns;
             let overdue = |a: &Actor| now_ns > a.heard_ns.max(calm_since) + recovery;
