@@ -91,7 +91,8 @@ impl Ctx<'_> {
 
 /// Decides an intercepted call. Runs on a private stack with asynchronous signals blocked (unless
 /// the process is under seccomp). May rewrite the arguments and return [`Route::Native`]: the
-/// program's own instruction then issues the call, on the program's stack, with its own mask.
+/// program's own instruction then issues the call, on the program's stack, with its own mask. A path call
+/// that looks native is [`Route::Try`], likewise.
 pub fn dispatch(call: &mut Call) -> Route {
     let Some((handler, class)) = find(call.nr) else {
         return Route::Native;
@@ -105,12 +106,7 @@ pub fn dispatch(call: &mut Call) -> Route {
         Ok(Outcome::Ours(value)) => Route::Done(value),
         Err(errno) => Route::Done(-errno.0 as isize),
         Ok(Outcome::Theirs(Bypass::NotBelowMount)) if by_path(class) && !state::is_sandboxed() => {
-            let said = ctx.native();
-            Route::Done(if is_missing(said) {
-                dispatch_after_kernel(call, said)
-            } else {
-                said
-            })
+            Route::Try
         }
         Ok(Outcome::Theirs(_)) => Route::Native,
     }

@@ -17,6 +17,9 @@ pub enum Route {
     /// The kernel's: it is issued by the program's own instruction, with `Call` as the dispatcher
     /// left it.
     Native,
+    /// A path call that is the kernel's by all that is known: the entry gives it to the kernel, on the
+    /// program's own stack, and if it finds nothing asks [`crate::interpose::dispatch_after_kernel`].
+    Try,
     /// Answered: a value, or `-errno`, as the kernel returns it.
     Done(isize),
 }

@@ -6,7 +6,8 @@
 //! stack. Classes that can be judged without Rust are judged here (paths are glanced at, and scanned for
 //! the mount's name if that does not do; a path that cannot name it is given to the kernel at once). What remains blocks
 //! asynchronous signals, takes a private stack, saves the vector registers there and calls
-//! [`enter`]; the mask is restored after the caller's stack is back.
+//! [`enter`]; the mask is restored after the caller's stack is back. A path that the dispatcher takes for
+//! the kernel's is tried there from the caller's stack, as one that plainly is.
 //!
 //! What must stay true:
 //! - at most 1 KiB of the caller's stack is used (here: 300 bytes);
@@ -111,6 +112,7 @@ extern "C" fn enter(call: &mut Call, after_kernel: usize, result: isize) -> Answ
     match route {
         Route::Native => Answer { value: 0, done: 0 },
         Route::Done(value) => Answer { value, done: 1 },
+        Route::Try => Answer { value: 0, done: 2 },
     }
 }
 

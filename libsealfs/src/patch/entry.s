@@ -7,7 +7,7 @@
 #   rbp-16   1 if signals were blocked here
 #   rbp-24   the private stack's control block
 #   rbp-32   the kernel's result, later the answer's value
-#   rbp-40   1 after the kernel was tried, later 1 for an answered call
+#   rbp-40   1 after the kernel was tried; later 1 for an answered call, 2 for one that the kernel is to try
 #   rbp-48   the control block that was current before
 
         .text
@@ -392,6 +392,8 @@ sealfs_scan_end:
         cmp ecx, 85                     # creat
         jne .Lanswered
 .Lopened:
+        cmp qword ptr [rbp - 40], 0     # the dispatcher could not tell it by its text
+        jne .Lanswered
         test edx, 0x10000               # O_DIRECTORY: may be above the mount, whose listing differs
         jnz .Lanswered
         lea r11, [rip + {fd_class}]
@@ -431,12 +433,16 @@ sealfs_scan_end:
         .cfi_def_cfa rsp, 208
         mov rbp, rsp
         sub rsp, 48
+        mov qword ptr [rbp - 40], 0
         .cfi_restore_state
 .Lafter_kernel:
+        mov rcx, qword ptr [rbp - 40]
         mov qword ptr [rbp - 32], rax
         mov qword ptr [rbp - 40], 1
         cmp byte ptr [rip + {seccomped}], 0
         jne .Lanswered                  # a sandboxed process: no question it did not ask itself
+        test ecx, ecx
+        jnz .Lfull                      # not so plain a path: the dispatcher looks itself
         cmp rax, -40
         je .Lfull
         # Nearly always the path is simply not there. The kernel tells: walked without following any
@@ -541,6 +547,8 @@ sealfs_scan_end:
         syscall
 8:
         mov r11, qword ptr [rbp - 40]
+        cmp r11d, 2
+        je .Ltry
         test r11d, r11d
         jz .Lout
         mov rax, qword ptr [rbp - 32]

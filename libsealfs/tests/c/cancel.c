@@ -1,4 +1,4 @@
-/* A thread blocked in read is cancelled: its cleanup runs, compiled with and without exceptions'
+/* A thread blocked in read or open is cancelled: its cleanup runs, compiled with and without exceptions'
    tables. A handler that interrupts a blocked read sees as many frames as ever. */
 #define _GNU_SOURCE
 #include <execinfo.h>
@@ -14,6 +14,7 @@ static int ends[2];
 static volatile int ran, depth;
 static volatile int tid;
 static char fifo[64];
+static const char *opened = fifo;
 
 static void clean(void *unused) { (void)unused; ran = 1; }
 
@@ -31,7 +32,7 @@ static void *open_blocked(void *unused) {
     (void)unused;
     tid = gettid();
     pthread_cleanup_push(clean, NULL);
-    if (open(fifo, O_RDONLY) < 0) perror("open");
+    if (open(opened, O_RDONLY) < 0) perror("open");
     pthread_cleanup_pop(0);
     return NULL;
 }
@@ -76,6 +77,10 @@ int main(void) {
     snprintf(fifo, sizeof fifo, "/tmp/sealfs-cancel-%d", getpid());
     if (mkfifo(fifo, 0600)) return 1;
     cancel("open", open_blocked);
+    /* Relative paths above the mount are looked at by the dispatcher first. */
+    if (chdir("/")) return 1;
+    opened = fifo + 1;
+    cancel("open of a relative path", open_blocked);
     unlink(fifo);
     sigaction(SIGUSR1, &action, NULL);
     tid = 0;
