@@ -40,7 +40,7 @@ one_line() { # one_line STATUS TEXT COMMAND...: fails with that status and one l
 export servers sealfs mount volume library scratch SEALFS_STATE SEALFS_ROOT SEALFS_WRAP
 
 help-has-examples() {
-    for verb in dev 'dev up' 'dev env' 'dev run' 'dev kill' 'dev start' 'dev down' run status volume 'volume create' \
+    for verb in dev 'dev up' 'dev env' 'dev run' 'dev kill' 'dev start' 'dev down' run profile status volume 'volume create' \
         'volume list' 'volume resize' 'volume rename' 'volume set' 'volume delete' server 'server list' ls cat cp rm mkdir stat chunk-size doctor; do
         # shellcheck disable=SC2086
         "$sealfs" $verb --help | grep -q 'Example' || die "$verb --help has no examples"

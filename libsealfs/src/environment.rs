@@ -79,7 +79,7 @@ impl StartEnv {
 }
 
 /// The names that a program under the library has to keep.
-const NAMES: [&[u8]; 9] = [
+const NAMES: [&[u8]; 11] = [
     b"SEALFS_MOUNT",
     b"SEALFS_MANAGER",
     b"SEALFS_VOLUME",
@@ -89,6 +89,8 @@ const NAMES: [&[u8]; 9] = [
     b"SEALFS_DEADLINE_MS",
     b"SEALFS_LOG",
     b"SEALFS_PARTIAL",
+    b"SEALFS_PROFILE",
+    b"SEALFS_TRACE",
 ];
 
 /// Every setting of ours, as `NAME=value`.

@@ -229,6 +229,21 @@ pub fn pread(fd: u32, into: &mut [u8], offset: u64) -> Result<usize, Errno> {
     )
 }
 
+/// write(2): how much was written.
+pub fn write(fd: u32, from: &[u8]) -> Result<usize, Errno> {
+    let at = from.as_ptr() as usize;
+    call(libc::SYS_write, [fd as usize, at, from.len(), 0, 0, 0])
+}
+
+/// flock(2), waited for.
+pub fn flock(fd: u32, operation: i32) -> Result<(), Errno> {
+    call(
+        libc::SYS_flock,
+        [fd as usize, operation as usize, 0, 0, 0, 0],
+    )
+    .map(|_| ())
+}
+
 /// mknod(2) without a device number.
 pub fn make_node(path: &CPath, mode: u32) -> Result<(), Errno> {
     call(libc::SYS_mknod, [path.address(), mode as usize, 0, 0, 0, 0]).map(|_| ())

@@ -25,6 +25,7 @@ mod guard;
 mod interpose;
 mod kernel;
 mod log;
+mod observe;
 mod patch;
 mod path;
 mod pending;
@@ -37,6 +38,7 @@ mod sync;
 mod sys;
 #[path = "interpose/table.rs"]
 mod table;
+mod trace;
 mod values;
 mod vfork;
 

@@ -34,6 +34,8 @@ pub enum Outcome {
     /// Answered, with the kernel's word for it.
     Ours(isize),
     Theirs(Bypass),
+    /// The kernel's as well; it was asked here and said this.
+    Asked(Bypass, isize),
 }
 
 /// What every handler returns.
@@ -62,6 +64,15 @@ pub fn value(value: usize) -> Answer {
 )]
 pub fn theirs(why: Bypass) -> Answer {
     Ok(Outcome::Theirs(why))
+}
+
+/// What the kernel said when it was asked; where it was not, it is to be.
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "the last expression of every handler"
+)]
+pub fn asked(why: Bypass, said: Option<isize>) -> Answer {
+    Ok(said.map_or(Outcome::Theirs(why), |said| Outcome::Asked(why, said)))
 }
 
 /// A place in the volume: a starting inode and the rest of a path.

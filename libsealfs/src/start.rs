@@ -10,7 +10,7 @@
 pub use crate::environment::StartEnv;
 use crate::log::{self, Level};
 use crate::patch::{self, Mode, class};
-use crate::{exec, interpose, sync, table};
+use crate::{exec, interpose, observe, sync, table};
 use core::ffi::{c_char, c_int};
 
 #[used]
@@ -48,6 +48,10 @@ fn start(env: &StartEnv, mount: &[u8]) {
     sync::start();
     // Asked now, because a child that shares our memory must not be the first to ask.
     sync::pid();
+    observe::start(env);
+    if observe::counts() {
+        class::see_everything();
+    }
     if let Err(trouble) = patch::start(env) {
         let mode = match patch::mode() {
             Mode::Partial => "partly active (SEALFS_PARTIAL)",

@@ -32,6 +32,11 @@ pub fn real_pid() -> u32 {
     sys::getpid() as u32
 }
 
+/// The thread that made the call.
+pub fn tid() -> u32 {
+    sys::gettid() as u32
+}
+
 /// Descriptor `fd` is about to be looked at, under its own number.
 pub fn borrow(_fd: usize) {}
 

@@ -2,13 +2,46 @@
 
 mod support;
 
+use sealfs_client::node::Runtime;
+use sealfs_client::node::profile::Profile;
 use std::path::Path;
-use support::{program, same};
+use std::process::Command;
+use support::{program, run, same, with_library};
 
 #[test]
 fn a_blocked_read_can_be_cancelled_and_backtraces_are_as_deep() {
     let said = same(&program("cancel"), &[]);
     assert!(said.contains("cleanup ran"), "{said}");
+}
+
+/// `sealfs profile` has calls seen that are otherwise the kernel's at once.
+#[test]
+fn calls_that_are_counted_do_the_same() {
+    let place = format!("/dev/shm/sealfs-behaviour-{}", std::process::id());
+    let runtime = Runtime::open(Some(place.as_bytes())).expect("a runtime directory");
+    let counters = Profile::create(&runtime, 1).expect("counters");
+    let file = Profile::path(&runtime, 1);
+    let path = std::str::from_utf8(file.as_bytes()).expect("a plain path");
+    for name in [
+        "cancel",
+        "seccomp_strict",
+        "seccomp_filter",
+        "bad_pointers",
+        "fault_signals",
+        "children",
+        "registers",
+        "small_stacks",
+    ] {
+        let plain = run(&mut Command::new(program(name)));
+        let counted = run(with_library(program(name)).env("SEALFS_PROFILE", path));
+        assert_eq!(plain, counted, "{name}");
+    }
+    let totals = counters.totals();
+    std::fs::remove_dir_all(place).expect("the directory is ours");
+    // The only answers of ours are to what nobody can read.
+    assert!(totals.iter().all(|t| t.ours == t.failed), "{totals:?}");
+    let read = totals.iter().find(|call| call.name == "read");
+    assert!(read.is_some_and(|read| read.calls() > 0), "{totals:?}");
 }
 
 #[test]

@@ -97,13 +97,14 @@ const CLIPPY: [&str; 7] = [
 ];
 const UNIT_TESTS: [&str; 2] = ["test", "--workspace"];
 /// Each runs on a cluster of its own.
-const SCRIPTS: [&str; 8] = [
+const SCRIPTS: [&str; 9] = [
     "examples/demo/run.sh",
     "c-tests/no-touch.sh",
     "c-tests/cli.sh",
     "c-tests/volumes.sh",
     "c-tests/oracle.sh",
     "c-tests/kill.sh",
+    "c-tests/profile.sh",
     "c-tests/supervisor.sh",
     "c-tests/namespaces.sh",
 ];

@@ -95,7 +95,7 @@ pub fn descriptor(fd: i32) -> Result<Target, Errno> {
                 path: Vec::new(),
                 descriptor: Some(fd as u32),
             }),
-            None => Target::Theirs(Bypass::KernelsPart),
+            None => Target::Theirs(Bypass::NativeDescriptor),
         }),
     }
 }

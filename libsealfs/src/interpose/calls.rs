@@ -11,17 +11,20 @@ use super::{
 };
 use crate::patch::class::Class;
 
-/// Numbers that the `libc` crate does not name yet (Linux 6.13 and later).
-const SYS_SETXATTRAT: i64 = 463;
-const SYS_GETXATTRAT: i64 = 464;
-const SYS_LISTXATTRAT: i64 = 465;
-const SYS_REMOVEXATTRAT: i64 = 466;
-const SYS_OPEN_TREE_ATTR: i64 = 467;
-const SYS_FILE_GETATTR: i64 = 468;
-const SYS_FILE_SETATTR: i64 = 469;
-const SYS_FCHMODAT2: i64 = 452;
-const SYS_CACHESTAT: i64 = 451;
-const SYS_QUOTACTL_FD: i64 = 443;
+/// Numbers that the `libc` crate does not name yet (Linux 6.13 and later), as it would.
+#[allow(non_upper_case_globals, reason = "as the libc crate names them")]
+mod newer {
+    pub const SYS_setxattrat: i64 = 463;
+    pub const SYS_getxattrat: i64 = 464;
+    pub const SYS_listxattrat: i64 = 465;
+    pub const SYS_removexattrat: i64 = 466;
+    pub const SYS_open_tree_attr: i64 = 467;
+    pub const SYS_file_getattr: i64 = 468;
+    pub const SYS_file_setattr: i64 = 469;
+    pub const SYS_fchmodat2: i64 = 452;
+    pub const SYS_cachestat: i64 = 451;
+    pub const SYS_quotactl_fd: i64 = 443;
+}
 
 macro_rules! calls {
     ($($class:ident: $($number:expr => $handler:expr),+;)+) => {
@@ -32,6 +35,18 @@ macro_rules! calls {
         pub fn find(number: usize) -> Option<(Handler, Class)> {
             static TABLE: &[(i64, Handler, Class)] =
                 &[$($(($number, $handler as Handler, Class::$class),)+)+];
+            TABLE.get(place(number)?).map(|(_, handler, class)| (*handler, *class))
+        }
+
+        /// The kernel's name of a call that [`find`] knows; empty for others.
+        pub fn name_of(number: usize) -> &'static str {
+            static NAMES: &[&str] = &[$($(stringify!($number),)+)+];
+            let path = place(number).and_then(|at| NAMES.get(at));
+            path.and_then(|path| path.rsplit("SYS_").next()).unwrap_or("")
+        }
+
+        /// Where a call stands in the tables above.
+        fn place(number: usize) -> Option<usize> {
             static PLACES: [u8; 512] = {
                 let mut places = [u8::MAX; 512];
                 let mut at = 0;
@@ -42,8 +57,7 @@ macro_rules! calls {
                 places
             };
             const { assert!(CLASSES.len() < u8::MAX as usize) };
-            let place = *PLACES.get(number)?;
-            TABLE.get(usize::from(place)).map(|(_, handler, class)| (*handler, *class))
+            PLACES.get(number).map(|place| usize::from(*place))
         }
     };
 }
@@ -84,8 +98,8 @@ calls! {
         libc::SYS_fsetxattr => xattr::fsetxattr,
         libc::SYS_flistxattr => xattr::flistxattr,
         libc::SYS_fremovexattr => xattr::fremovexattr,
-        SYS_CACHESTAT => refuse::descriptor,
-        SYS_QUOTACTL_FD => refuse::descriptor;
+        newer::SYS_cachestat => refuse::descriptor,
+        newer::SYS_quotactl_fd => refuse::descriptor;
     TwoFds:
         libc::SYS_dup2 => fd::dup_onto,
         libc::SYS_dup3 => fd::dup_onto,
@@ -133,22 +147,22 @@ calls! {
         libc::SYS_mkdirat => name::mkdirat,
         libc::SYS_unlinkat => name::unlinkat,
         libc::SYS_fchmodat => attr::fchmodat,
-        SYS_FCHMODAT2 => attr::fchmodat2,
+        newer::SYS_fchmodat2 => attr::fchmodat2,
         libc::SYS_fchownat => attr::fchownat,
         libc::SYS_mknodat => node::mknodat,
         libc::SYS_utimensat => attr::utimensat,
         libc::SYS_futimesat => attr::futimesat,
         libc::SYS_name_to_handle_at => refuse::name_to_handle_at,
         libc::SYS_open_tree => refuse::tree,
-        SYS_OPEN_TREE_ATTR => refuse::tree,
+        newer::SYS_open_tree_attr => refuse::tree,
         libc::SYS_fspick => refuse::tree,
         libc::SYS_mount_setattr => refuse::tree,
-        SYS_SETXATTRAT => refuse::newer,
-        SYS_GETXATTRAT => refuse::newer,
-        SYS_LISTXATTRAT => refuse::newer,
-        SYS_REMOVEXATTRAT => refuse::newer,
-        SYS_FILE_GETATTR => refuse::newer,
-        SYS_FILE_SETATTR => refuse::newer;
+        newer::SYS_setxattrat => refuse::newer,
+        newer::SYS_getxattrat => refuse::newer,
+        newer::SYS_listxattrat => refuse::newer,
+        newer::SYS_removexattrat => refuse::newer,
+        newer::SYS_file_getattr => refuse::newer,
+        newer::SYS_file_setattr => refuse::newer;
     Always:
         libc::SYS_openat2 => open::openat2,
         libc::SYS_chdir => cwd::chdir,

@@ -6,7 +6,7 @@ use super::{Ctx, NOT_FOUND, hold, user};
 use crate::cwd::{self, Cwd};
 use crate::fds::{self, Fd};
 use crate::process::ClientRef;
-use crate::route::{Answer, Bypass, Outcome, Target, done, theirs, value};
+use crate::route::{Answer, Bypass, Target, asked, done, theirs, value};
 use crate::{path, process, subject};
 use sealfs_client::{At, Failure};
 use sealfs_protocol::{Errno, InodeId};
@@ -63,11 +63,10 @@ fn native(ctx: &mut Ctx<'_>, arg: PathArg) -> Answer {
 
 /// The kernel did it, or is to do it: where we are now has to be looked up.
 fn answered(said: Option<isize>) -> Answer {
-    let Some(said) = said else {
-        return theirs(Bypass::KernelsPart);
-    };
-    moved();
-    Ok(Outcome::Ours(said))
+    if said.is_some() {
+        moved();
+    }
+    asked(Bypass::NotBelowMount, said)
 }
 
 fn enter(client: &ClientRef, ino: InodeId, parent: Option<InodeId>) -> Result<(), Failure> {

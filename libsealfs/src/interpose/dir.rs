@@ -283,5 +283,5 @@ pub fn open_listing(ctx: &Ctx<'_>) -> Outcome {
     if let Ok(fd) = usize::try_from(said) {
         fdtable::set(fd, State::Listing);
     }
-    Outcome::Ours(said)
+    Outcome::Asked(Bypass::NotBelowMount, said)
 }

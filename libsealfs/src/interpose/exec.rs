@@ -19,7 +19,7 @@ use super::{Ctx, beyond, fd, is_missing, process as processes, user};
 use crate::exec::{self, Format, Shebang};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::process::{self, ClientRef};
-use crate::route::{self, Answer, Bypass, Outcome, Place, Target, theirs};
+use crate::route::{self, Answer, Bypass, Outcome, Place, Target, asked};
 use crate::{subject, vfork};
 use sealfs_client::Failure;
 use sealfs_protocol::Errno;
@@ -84,7 +84,7 @@ fn execute(ctx: &mut Ctx<'_>, arg: PathArg, lists: usize) -> Answer {
     if let Some(said) = said
         && (!is_missing(said) || process::is_sandboxed())
     {
-        return Ok(Outcome::Ours(said));
+        return Ok(Outcome::Asked(Bypass::NotBelowMount, said));
     }
     let plan = Plan {
         arguments,
@@ -99,7 +99,7 @@ fn execute(ctx: &mut Ctx<'_>, arg: PathArg, lists: usize) -> Answer {
     {
         return interpreter(script, plan, &text, 0);
     }
-    said.map_or(theirs(Bypass::KernelsPart), |said| Ok(Outcome::Ours(said)))
+    asked(Bypass::NotBelowMount, said)
 }
 
 /// What others may have to know before this image is gone. What is returned is held until the kernel

@@ -8,7 +8,7 @@ use crate::credentials;
 use crate::descriptors;
 use crate::fds::{self, Fd, Open};
 use crate::fdtable::{self, State};
-use crate::route::{Answer, Bypass, Outcome, done, theirs};
+use crate::route::{Answer, Bypass, Outcome, asked, done, theirs};
 use crate::sync::{Mutex, RawMutex};
 use crate::{kernel, process, subject};
 use sealfs_client::node::{Arena, Slot, SlotId, placeholder};
@@ -207,6 +207,7 @@ pub fn dup_onto(ctx: &mut Ctx<'_>) -> Answer {
         return theirs(Bypass::KernelsPart);
     }
     let was_fifo = fdtable::get(new) == State::Fifo;
+    let touches_ours = state != State::Unknown || was_fifo || replaced.is_some();
     fdtable::forget(new);
     let said = ctx.native();
     fdtable::forget(new);
@@ -220,6 +221,9 @@ pub fn dup_onto(ctx: &mut Ctx<'_>) -> Answer {
         if was_fifo {
             hold::settle_fifos();
         }
+    }
+    if !touches_ours {
+        return asked(Bypass::NativeDescriptor, Some(said));
     }
     Ok(Outcome::Ours(said))
 }
@@ -269,6 +273,9 @@ pub fn close_range(ctx: &mut Ctx<'_>) -> Answer {
     fdtable::forget_range(first as usize, last as usize);
     open.iter().for_each(closed);
     hold::settle_fifos();
+    if open.is_empty() {
+        return asked(Bypass::KernelsPart, Some(0));
+    }
     done()
 }
 

@@ -43,10 +43,11 @@ mod user;
 mod write_limit;
 mod xattr;
 
-pub use calls::{CLASSES, find};
+pub use calls::{CLASSES, find, name_of};
 #[cfg(supervisor)]
 pub use fd::closed;
 
+use crate::observe;
 use crate::patch::call::{Call, Route, native_unmasked};
 use crate::patch::class::Class;
 use crate::process as state;
@@ -98,35 +99,49 @@ pub fn dispatch(call: &mut Call) -> Route {
         return Route::Native;
     };
     state::enter();
+    let begun = observe::is_on().then(|| observe::begin(call, class));
     let mut ctx = Ctx {
         call,
         kernel_said: None,
     };
-    match handler(&mut ctx) {
-        Ok(Outcome::Ours(value)) => Route::Done(value),
-        Err(errno) => Route::Done(-errno.0 as isize),
-        Ok(Outcome::Theirs(Bypass::NotBelowMount)) if by_path(class) && !state::is_sandboxed() => {
+    let outcome = outcome_of(handler(&mut ctx));
+    if let Some(begun) = begun {
+        observe::end(&begun, outcome);
+    }
+    match outcome {
+        Outcome::Ours(value) | Outcome::Asked(_, value) => Route::Done(value),
+        Outcome::Theirs(Bypass::NotBelowMount) if by_path(class) && !state::is_sandboxed() => {
             Route::Try
         }
-        Ok(Outcome::Theirs(_)) => Route::Native,
+        Outcome::Theirs(_) => Route::Native,
     }
+}
+
+/// An error is an answer of ours.
+pub fn outcome_of(answer: Answer) -> Outcome {
+    answer.unwrap_or_else(|errno| Outcome::Ours(-errno.0 as isize))
 }
 
 /// A path call that looked native was given to the kernel first, and the kernel said `result`
 /// (`-ENOENT`, `-ENOTDIR` or `-ELOOP`). If the path leads into the mount after all (a local
 /// symbolic link, `..`), answers the call; otherwise returns `result` as it is.
 pub fn dispatch_after_kernel(call: &mut Call, result: isize) -> isize {
-    let Some((handler, _)) = find(call.nr) else {
+    let Some((handler, class)) = find(call.nr) else {
         return result;
     };
+    let begun = observe::is_on().then(|| observe::begin(call, class));
     let mut ctx = Ctx {
         call,
         kernel_said: Some(result),
     };
-    match handler(&mut ctx) {
-        Ok(Outcome::Ours(value)) => value,
-        Err(errno) => -errno.0 as isize,
-        Ok(Outcome::Theirs(_)) => result,
+    match outcome_of(handler(&mut ctx)) {
+        Outcome::Theirs(_) => result,
+        outcome @ (Outcome::Ours(value) | Outcome::Asked(_, value)) => {
+            if let Some(begun) = begun {
+                observe::end_after_kernel(&begun, outcome);
+            }
+            value
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::fds::{self, Fd};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::path::{self, Magic};
 use crate::process::{self, ClientRef};
-use crate::route::{self, Answer, Bypass, Outcome, Place, Target, done, theirs, value};
+use crate::route::{self, Answer, Bypass, Outcome, Place, Target, asked, done, theirs, value};
 use crate::subject;
 use sealfs_client::{At, Failure};
 use sealfs_protocol::Errno;
@@ -109,13 +109,13 @@ fn first_native(
         if let Some(said) = said
             && (!is_missing(said) || process::is_sandboxed())
         {
-            return Ok(Outcome::Ours(said));
+            return asked(Bypass::NotBelowMount, Some(said));
         }
         ctx.kernel_said = said.or(NOT_FOUND);
         let walked = at::locate(ctx, arg)?;
         return match at::run_from(ctx, arg, walked, &mut ours)? {
-            Outcome::Theirs(why) => said.map_or(theirs(why), |said| Ok(Outcome::Ours(said))),
-            answer @ Outcome::Ours(_) => Ok(answer),
+            Outcome::Theirs(why) => asked(why, said),
+            answer @ (Outcome::Ours(_) | Outcome::Asked(..)) => Ok(answer),
         };
     }
     at::run_from(ctx, arg, target, &mut ours)
@@ -224,8 +224,8 @@ fn rename_between(ctx: &mut Ctx<'_>, from: PathArg, to: PathArg, flags: u32) -> 
         return Err(Errno::EINVAL);
     }
     match both(ctx, from, to)? {
-        Pair::Said(said) => Ok(Outcome::Ours(said)),
-        Pair::Theirs => theirs(Bypass::KernelsPart),
+        Pair::Said(said) => asked(Bypass::NotBelowMount, Some(said)),
+        Pair::Theirs => theirs(Bypass::NotBelowMount),
         Pair::Across => Err(Errno::EXDEV),
         Pair::Ours(old, new) => {
             if old.is_mount_point() || new.is_mount_point() {
@@ -263,8 +263,8 @@ pub fn linkat(ctx: &mut Ctx<'_>) -> Answer {
 
 fn link_between(ctx: &mut Ctx<'_>, from: PathArg, to: PathArg) -> Answer {
     match both(ctx, from, to)? {
-        Pair::Said(said) => Ok(Outcome::Ours(said)),
-        Pair::Theirs => theirs(Bypass::KernelsPart),
+        Pair::Said(said) => asked(Bypass::NotBelowMount, Some(said)),
+        Pair::Theirs => theirs(Bypass::NotBelowMount),
         Pair::Across => {
             // The kernel looks the file up before it compares the file systems.
             let path = user::path(ctx.arg(from.index))?;

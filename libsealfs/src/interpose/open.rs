@@ -16,7 +16,7 @@ use crate::log::{Level, say};
 use crate::patch::class::TOUCHED;
 use crate::path;
 use crate::process::{self, ClientRef, Node};
-use crate::route::{Answer, Bypass, Outcome, Place, Target, theirs};
+use crate::route::{Answer, Bypass, Place, Target, asked, theirs};
 use crate::{subject, vfork};
 use core::sync::atomic::Ordering::Relaxed;
 use sealfs_client::node::{OpenedFile, SlotId, placeholder};
@@ -81,7 +81,7 @@ pub fn openat2(ctx: &mut Ctx<'_>) -> Answer {
             target = restricted_target(ctx, arg, resolve)?;
         }
         if !matches!(target, Target::Ours(_)) {
-            return said.map_or(theirs(Bypass::KernelsPart), |said| Ok(Outcome::Ours(said)));
+            return asked(Bypass::NotBelowMount, said);
         }
     }
     if let Target::Ours(_) = target {

@@ -183,7 +183,7 @@ impl Ready {
         // SAFETY: the page is ours and writable; its layout is the format's.
         unsafe {
             let page = page as *mut u8;
-            let classes = class::NUMBER_CLASS.as_ptr();
+            let classes = class::NUMBER_CLASS.as_ptr().cast::<u8>();
             core::ptr::copy_nonoverlapping(classes, page, format::CLASS_BYTES);
             let entry = entry::sealfs_entry as *const () as usize;
             page.add(format::ENTRY_AT)

@@ -17,7 +17,9 @@ use crate::kernel::{self, CPath};
 use crate::log::{self, Level, say};
 use crate::sys::{self, check};
 use crate::tasks::fork;
-use crate::{environment, exec, filter, notify, path, proc, process, router, settings, subject};
+use crate::{
+    environment, exec, filter, notify, observe, path, proc, process, router, settings, subject,
+};
 use sealfs_protocol::Errno;
 use std::ffi::c_char;
 use std::fs;
@@ -76,6 +78,7 @@ fn launch(program: &[u8], list: &[Vec<u8>]) -> Trouble {
     }
     crate::sync::start();
     process::start(&start);
+    observe::start(&start);
     close_at_exec(program);
     match supervised() {
         Ok(()) => (execute(program, list, true), CANNOT_RUN),

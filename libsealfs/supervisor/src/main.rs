@@ -61,6 +61,8 @@ mod interpose;
 mod kernel;
 #[path = "../../src/log.rs"]
 mod log;
+#[path = "../../src/observe.rs"]
+mod observe;
 #[path = "../../src/path.rs"]
 mod path;
 #[path = "../../src/process.rs"]
@@ -73,6 +75,8 @@ mod settings;
 mod sync;
 #[path = "../../src/sys.rs"]
 mod sys;
+#[path = "../../src/trace.rs"]
+mod trace;
 #[path = "../../src/values.rs"]
 mod values;
 #[path = "../../src/vfork.rs"]

@@ -15,9 +15,11 @@ use crate::interpose::{self, Ctx, NOT_FOUND};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::call::Call;
 use crate::patch::class::{Class, TOUCHED};
-use crate::route::{Answer, Bypass, Outcome};
+use crate::route::{Bypass, Outcome};
 use crate::sys::{self, check};
-use crate::{credentials, drive, fdtable, notify, pending, proc, process, restart, subject, waits};
+use crate::{
+    credentials, drive, fdtable, notify, observe, pending, proc, process, restart, subject, waits,
+};
 use core::sync::atomic::{
     AtomicPtr, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
@@ -230,20 +232,19 @@ fn decide(call: &mut Call) -> Option<isize> {
         call,
         kernel_said: None,
     };
-    let mut answer = handler(&mut ctx);
-    if by_path && answer == Ok(Outcome::Theirs(Bypass::NotBelowMount)) {
+    let begun = observe::is_on().then(|| observe::begin(ctx.call, class));
+    let mut outcome = interpose::outcome_of(handler(&mut ctx));
+    if by_path && outcome == Outcome::Theirs(Bypass::NotBelowMount) {
         // The kernel cannot be asked first, so the way is walked: a link on it may lead to us.
         ctx.kernel_said = NOT_FOUND;
-        answer = handler(&mut ctx);
+        outcome = interpose::outcome_of(handler(&mut ctx));
     }
-    said(answer)
-}
-
-fn said(answer: Answer) -> Option<isize> {
-    match answer {
-        Ok(Outcome::Ours(value)) => Some(value),
-        Err(errno) => Some(-errno.0 as isize),
-        Ok(Outcome::Theirs(_)) => None,
+    if let Some(begun) = begun {
+        observe::end(&begun, outcome);
+    }
+    match outcome {
+        Outcome::Ours(value) | Outcome::Asked(_, value) => Some(value),
+        Outcome::Theirs(_) => None,
     }
 }
 

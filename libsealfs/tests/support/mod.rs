@@ -6,7 +6,10 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::{LazyLock, OnceLock},
+    sync::{
+        LazyLock, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 /// Where the mount would be; no test here touches it.
@@ -58,13 +61,18 @@ pub fn program(name: &str) -> PathBuf {
     if newer(&binary) > newer(&source) {
         return binary;
     }
+    // Whole at once: another test may run it already.
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let made = MADE.fetch_add(1, Ordering::Relaxed);
+    let fresh = binary.with_extension(made.to_string());
     let status = Command::new("gcc")
         .args(["-O2", "-Wall", "-Werror", "-fexceptions", "-pthread", "-o"])
-        .arg(&binary)
+        .arg(&fresh)
         .arg(source)
         .status()
         .expect("gcc is installed");
     assert!(status.success());
+    fs::rename(fresh, &binary).expect("the program gets its name");
     binary
 }
 

@@ -34,6 +34,11 @@ impl Environment {
         ]))
     }
 
+    /// One variable more, which has a name of ours.
+    pub fn add(&mut self, name: &'static str, value: String) {
+        self.0.push((name, value));
+    }
+
     /// Lines for `eval`. No value holds a blank or quote.
     pub fn exports(&self) -> String {
         let line = |(name, value): &(_, String)| format!("export {name}={value}\n");

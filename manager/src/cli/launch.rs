@@ -4,6 +4,7 @@ use super::Fail;
 use super::coverage;
 use super::environment::Environment;
 use super::signals::Caught;
+use super::trace;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
@@ -34,6 +35,7 @@ pub fn launch(
     };
     child.args(&command[1..]);
     environment.apply(&mut child);
+    trace::prepare(&mut child, mount)?;
     let mut child = child.spawn().map_err(|e| Fail {
         code: if e.kind() == ErrorKind::NotFound {
             NOT_FOUND

@@ -1,8 +1,8 @@
 //! The command people type: `sealfs`.
 //!
 //! One file per verb group; each verb returns an exit code or a [`Fail`]. What must stay true:
-//! codes mean 0 good, 1 failed, 2 usage, 3 degraded (`run` and `dev run` pass on the status of
-//! their program); an error is one line that names the thing and the remedy; what is refused has
+//! codes mean 0 good, 1 failed, 2 usage, 3 degraded (`run`, `profile` and `dev run` pass on the
+//! status of their program); an error is one line that names the thing and the remedy; what is refused has
 //! neither written nor started anything.
 
 mod cluster;
@@ -19,9 +19,11 @@ mod layers;
 mod mount;
 mod node;
 mod process;
+mod profile;
 mod programs;
 mod run;
 mod signals;
+mod trace;
 mod units;
 mod volume;
 
@@ -64,7 +66,7 @@ Examples:
   sealfs run --volume home -- make  a program on a cluster that exists
   sealfs status
 
-Exit codes: 0 good, 1 failed, 2 usage, 3 degraded; run and dev run exit as their program does."
+Exit codes: 0 good, 1 failed, 2 usage, 3 degraded; run, profile and dev run exit as their program does."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -83,6 +85,8 @@ enum Verb {
     Server(cluster::ServerArgs),
     /// Run a program that sees a volume of a cluster
     Run(run::Run),
+    /// Run a program as `run` does, and show which calls it made and what they took
+    Profile(profile::Profile),
     /// List files of a volume
     Ls(files::list::Ls),
     /// Print files of a volume
@@ -118,6 +122,7 @@ pub fn main() -> ExitCode {
         Verb::Volume(args) => volume::run(args),
         Verb::Server(args) => cluster::server(args),
         Verb::Run(args) => run::run(args),
+        Verb::Profile(args) => profile::run(args),
         Verb::Ls(args) => files::list::ls(&args),
         Verb::Cat(args) => Ok(files::show::cat(&args)),
         Verb::Cp(args) => files::copy::cp(&args),

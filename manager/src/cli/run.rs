@@ -1,4 +1,4 @@
-//! `sealfs run`: a program on a cluster that exists.
+//! `sealfs run`: a program on a cluster that exists; and what its relatives need to know for that.
 
 use super::Fail;
 use super::cluster::ManagerArg;
@@ -22,6 +22,16 @@ The exit code is the program's, or 128 + the signal that ended it. While the man
 cluster as last known on this machine is used; if there is none the program is not started.")]
 pub struct Run {
     #[command(flatten)]
+    on: Where,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// What a program is to see, and below which path.
+#[derive(Args, Debug)]
+pub struct Where {
+    #[command(flatten)]
     manager: ManagerArg,
     /// Volume to show; may be left out if the cluster has one only
     #[arg(long, env = "SEALFS_VOLUME", value_name = "NAME")]
@@ -34,24 +44,29 @@ pub struct Run {
         default_value = "/sealfs"
     )]
     mount: String,
-    /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
-    command: Vec<OsString>,
+}
+
+impl Where {
+    /// The environment of such a program, and the path of the mount.
+    pub fn environment(self, place: &NodePlace) -> Result<(Environment, String), Fail> {
+        let mount = mount::check(&self.mount)?;
+        let url = self.manager.url()?.to_string();
+        let state = match self.manager.state() {
+            Ok(state) => {
+                place.keep_state(&url, &state);
+                state
+            }
+            Err(fail) => place.last_state(&url).ok_or(fail)?,
+        };
+        let volume = choose_volume(&state, self.volume)?;
+        let environment = Environment::new(&url, &volume, &mount)?;
+        Ok((environment, mount))
+    }
 }
 
 pub fn run(args: Run) -> Result<u8, Fail> {
-    let mount = mount::check(&args.mount)?;
-    let url = args.manager.url()?.to_string();
     let place = NodePlace::find()?;
-    let state = match args.manager.state() {
-        Ok(state) => {
-            place.keep_state(&url, &state);
-            state
-        }
-        Err(fail) => place.last_state(&url).ok_or(fail)?,
-    };
-    let volume = choose_volume(&state, args.volume)?;
-    let environment = Environment::new(&url, &volume, &mount)?;
+    let (environment, mount) = args.on.environment(&place)?;
     launch(&args.command, &environment, &mount, Caught::install()?)
 }
 

@@ -1,4 +1,4 @@
-//! Sizes as people write and read them.
+//! Sizes and times as people write and read them.
 
 /// Bytes from "4096", "64K", "512MiB", "4G".
 pub fn parse_size(text: &str) -> Result<u64, String> {
@@ -33,6 +33,20 @@ pub fn show_size(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[step - 1])
 }
 
+/// "12.3 µs": three digits.
+pub fn show_time(ns: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1_000)];
+    let Some((unit, size)) = UNITS.iter().find(|(_, size)| ns >= *size) else {
+        return format!("{ns} ns");
+    };
+    let (whole, thousandths) = (ns / size, ns % size * 1000 / size);
+    match whole {
+        0..10 => format!("{whole}.{:02} {unit}", thousandths / 10),
+        10..100 => format!("{whole}.{} {unit}", thousandths / 100),
+        _ => format!("{whole} {unit}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +65,15 @@ mod tests {
         for bad in ["", "G", "4X", "-1", "99999999999T", "1.5G"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn times_are_shown_with_three_digits() {
+        let shown = [0, 999, 1_000, 12_345, 123_456_789, 4_000_000_000].map(show_time);
+        assert_eq!(
+            shown,
+            ["0 ns", "999 ns", "1.00 µs", "12.3 µs", "123 ms", "4.00 s"]
+        );
     }
 
     #[test]

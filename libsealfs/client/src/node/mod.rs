@@ -12,6 +12,7 @@
 
 pub mod arena;
 mod extending;
+mod histogram;
 pub mod keeper_link;
 pub mod leaving;
 pub mod mapped;
@@ -20,6 +21,7 @@ pub mod offset;
 pub mod placeholder;
 mod proc_stat;
 pub mod processes;
+pub mod profile;
 pub mod reclaim;
 pub mod runtime;
 pub mod slot;

@@ -3,6 +3,7 @@
 
 mod arena;
 mod closers;
+mod profile;
 mod start;
 
 use super::arena::ManagerIndex;
