@@ -209,7 +209,6 @@ def c(function, *arguments):
     r = getattr(libc, function)(*arguments)
     return errno.errorcode[ctypes.get_errno()] if r == -1 else "no error"
 b = path.encode()
-print("inotify_add_watch", c("inotify_add_watch", libc.inotify_init(), b, 2))
 print("chroot", name(lambda: os.chroot(root)))
 print("mount", c("mount", b"none", root.encode(), b"tmpfs", 0, None))
 os.mknod(root + "/dev", stat.S_IFCHR | 0o600, os.makedev(1, 3))
@@ -223,7 +222,6 @@ print("io_uring_setup", c("syscall", 425, 8, ctypes.create_string_buffer(200)))
 os.unlink(path)
 PY
     diff - "$scratch/refused" <<'WANT' || die "$(cat "$scratch/refused")"
-inotify_add_watch ENOTSUP
 chroot ENOTSUP
 mount ENOTSUP
 open of a device EACCES

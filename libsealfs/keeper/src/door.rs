@@ -2,10 +2,10 @@
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{BorrowedFd, IntoRawFd};
-use rustix::io::IoSlice;
+use rustix::io::{IoSlice, IoSliceMut};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use sealfs_client::node::Runtime;
 use sealfs_client::node::sys::{self, Fd};
@@ -13,6 +13,7 @@ use sealfs_client::node::wire::{
     DESCRIPTORS_MAX, KeeperReply, KeeperRequest, PACKET_MAX_BYTES, SOCKET_FILE,
 };
 use sealfs_protocol::{Errno, codec};
+use std::cell::RefCell;
 use std::time::Duration;
 
 /// Connections that wait to be accepted; a process finds EAGAIN beyond and relies on the table.
@@ -51,6 +52,7 @@ impl<'a> Door<'a> {
         while let Ok(fd) = rustix::net::accept_with(self.fd(), flags) {
             let visitor = Visitor {
                 socket: Fd::new(fd.into_raw_fd()),
+                brought: RefCell::default(),
             };
             let peer = rustix::net::sockopt::socket_peercred(sys::borrow(visitor.socket.raw()));
             if peer.is_ok_and(|p| p.uid.as_raw() == self.runtime.uid()) {
@@ -71,6 +73,8 @@ impl Drop for Door<'_> {
 #[derive(Debug)]
 pub struct Visitor {
     socket: Fd,
+    /// Descriptors that came with the request.
+    brought: RefCell<Vec<Fd>>,
 }
 
 /// What came of reading a request.
@@ -95,12 +99,29 @@ impl Visitor {
 
     pub fn hear(&self) -> Heard {
         let mut packet = [0u8; PACKET_MAX_BYTES];
-        match rustix::net::recv(self.fd(), &mut packet, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => Heard::Gone,
-            Ok((n, _)) => codec::decode(&packet[..n]).map_or(Heard::Gone, Heard::Request),
+        let mut space =
+            [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let mut into = [IoSliceMut::new(&mut packet)];
+        let received = rustix::net::recvmsg(self.fd(), &mut into, &mut ancillary, flags);
+        for part in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = part {
+                let owned = descriptors.map(|fd| Fd::new(fd.into_raw_fd()));
+                self.brought.borrow_mut().extend(owned);
+            }
+        }
+        match received.map(|message| message.bytes) {
+            Ok(0) => Heard::Gone,
+            Ok(n) => codec::decode(&packet[..n]).map_or(Heard::Gone, Heard::Request),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Heard::Nothing,
             Err(_) => Heard::Gone,
         }
+    }
+
+    /// The descriptors that came along; the caller has them from now on.
+    pub fn take_brought(&self) -> Vec<Fd> {
+        self.brought.take()
     }
 
     /// Answers; a visitor that did not wait is no failure.

@@ -89,7 +89,10 @@ impl Desk {
             }
             // Asked without waiting for an answer.
             KeeperRequest::Unmapped { .. } => self.mappings.tend(),
-            KeeperRequest::Registered { .. }
+            KeeperRequest::Hold { .. }
+            | KeeperRequest::Touched { .. }
+            | KeeperRequest::Release { .. }
+            | KeeperRequest::Registered { .. }
             | KeeperRequest::Leaving { .. }
             | KeeperRequest::Stayed => {}
         }

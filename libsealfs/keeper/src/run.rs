@@ -19,6 +19,7 @@ use crate::watch::{End, Watcher};
 use sealfs_client::node::arena::ManagerIndex;
 use sealfs_client::node::processes::{Process, Registered};
 use sealfs_client::node::reclaim::Remains;
+use sealfs_client::node::shadow::SHADOWS_PREFIX;
 use sealfs_client::node::sys::{self, Fd};
 use sealfs_client::node::{Arena, Runtime, keeper_link};
 use sealfs_client::{FileRef, Standing};
@@ -251,6 +252,9 @@ fn clear(node: &Node) {
         let is_ours = name
             .to_str()
             .is_some_and(|n| LEFT_OVER.iter().any(|p| n.starts_with(p)));
+        if name.as_bytes().starts_with(SHADOWS_PREFIX) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
         if is_ours && std::fs::remove_file(entry.path()).is_err() {
             let _ = std::fs::remove_dir(entry.path());
         }

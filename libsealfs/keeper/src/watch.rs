@@ -12,6 +12,7 @@ use crate::departures::Departures;
 use crate::door::{self, Door, Heard, Visitor};
 use crate::requests::Desk;
 use crate::run::Node;
+use crate::shadows::Shadows;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags};
 use sealfs_client::node::processes::{Process, ProcessIndex, Registered};
@@ -63,6 +64,7 @@ pub struct Watcher<'a> {
     watched: HashMap<ProcessIndex, Watched>,
     visitors: Vec<(Visitor, Instant)>,
     departures: Departures,
+    shadows: Shadows,
     next_sweep: Instant,
     idle_since: Option<Instant>,
     /// When a signal told it to end.
@@ -78,6 +80,7 @@ impl<'a> Watcher<'a> {
             watched: HashMap::new(),
             visitors: Vec::new(),
             departures: Departures::default(),
+            shadows: Shadows::default(),
             next_sweep: Instant::now(),
             idle_since: None,
             told: None,
@@ -100,6 +103,7 @@ impl<'a> Watcher<'a> {
             self.node.arena.set_renewed();
             self.look_at_processes();
             self.sweep();
+            self.shadows.look(self.node);
             if self.wait(&door, signals, idle) {
                 log::info!("told to end");
                 self.told.get_or_insert_with(Instant::now);
@@ -146,7 +150,10 @@ impl<'a> Watcher<'a> {
         is_late || (has_live && self.node.arena.mapped_files() == 0)
     }
 
-    fn send(&self, errand: Errand) {
+    fn send(&mut self, errand: Errand) {
+        if let Errand::Close(remains) = &errand {
+            self.shadows.release(remains.id);
+        }
         self.couriers.send(errand);
     }
 
@@ -236,6 +243,18 @@ impl<'a> Watcher<'a> {
                 let (visitor, _) = self.visitors.swap_remove(at);
                 self.departures.add(self.node, visitor, &request);
             }
+            Heard::Request(KeeperRequest::Hold { slot }) => {
+                let (visitor, _) = self.visitors.swap_remove(at);
+                self.shadows.hold(slot, &visitor);
+            }
+            Heard::Request(KeeperRequest::Touched { slot, touch }) => {
+                let (visitor, _) = self.visitors.swap_remove(at);
+                self.shadows.touch(slot, touch, &visitor);
+            }
+            Heard::Request(KeeperRequest::Release { slot }) => {
+                let (visitor, _) = self.visitors.swap_remove(at);
+                self.shadows.let_go(slot, &visitor);
+            }
             Heard::Request(request) => {
                 let (visitor, _) = self.visitors.swap_remove(at);
                 self.desk.serve(visitor, request);
@@ -304,7 +323,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// One that had these files open may have ended in the middle of a write.
-    fn doubt_ends<'r>(&self, open: impl Iterator<Item = &'r Remains>) {
+    fn doubt_ends<'r>(&mut self, open: impl Iterator<Item = &'r Remains>) {
         let files: BTreeSet<_> = open.map(|r| (r.manager, r.ino)).collect();
         for (manager, ino) in files {
             self.send(Errand::Doubt(manager, ino));

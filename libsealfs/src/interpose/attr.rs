@@ -4,10 +4,10 @@
 
 use super::at::{self, PathArg};
 use super::stat::flagged;
-use super::{Ctx, user};
-use crate::process;
-use crate::route::{Answer, Bypass, Target, done, theirs};
-use sealfs_client::At;
+use super::{Ctx, repeat, user};
+use crate::process::{self, ClientRef};
+use crate::route::{Answer, Bypass, Place, Target, done, theirs};
+use sealfs_client::{At, Failure};
 use sealfs_protocol::Errno;
 use sealfs_protocol::attr::{SetAttr, SetTime, Time};
 
@@ -15,8 +15,19 @@ const NANOSECONDS_MAX: i64 = 999_999_999;
 
 fn set(ctx: &mut Ctx<'_>, arg: PathArg, change: &SetAttr) -> Answer {
     at::run(ctx, arg, |client, place| {
-        client.setattr(place.at(), arg.follow, change).map(|_| 0)
+        set_at(client, place, arg.follow, change)
     })
+}
+
+fn set_at(
+    client: &ClientRef,
+    place: &Place,
+    follow: bool,
+    change: &SetAttr,
+) -> Result<usize, Failure> {
+    let attr = client.setattr(place.at(), follow, change)?;
+    repeat::set(attr.ino, change);
+    Ok(0)
 }
 
 /// The same on the descriptor in argument 0; it needs no name.
@@ -27,9 +38,12 @@ fn set_open(ctx: &Ctx<'_>, change: impl FnOnce() -> Result<SetAttr, Errno>) -> A
     let at = At { base, path: b"" };
     let change = change()?;
     match process::client()?.setattr(at, true, &change) {
-        Ok(_) => done(),
-        Err(sealfs_client::Failure::Errno(errno)) => Err(errno),
-        Err(sealfs_client::Failure::Outside(_)) => Err(Errno::EIO),
+        Ok(_) => {
+            repeat::set_by(ctx.fd(0), base, &change);
+            done()
+        }
+        Err(Failure::Errno(errno)) => Err(errno),
+        Err(Failure::Outside(_)) => Err(Errno::EIO),
     }
 }
 
@@ -70,7 +84,7 @@ pub fn fchmodat2(ctx: &mut Ctx<'_>) -> Answer {
         if !arg.follow && client.stat(place.at(), false)?.is_symlink() {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        client.setattr(place.at(), arg.follow, &change).map(|_| 0)
+        set_at(client, place, arg.follow, &change)
     })
 }
 
@@ -161,7 +175,7 @@ pub fn utimensat(ctx: &mut Ctx<'_>) -> Answer {
     }
     let change = times_at(ctx.arg(2))?;
     at::run_from(ctx, arg, target, &mut |client, place| {
-        client.setattr(place.at(), arg.follow, &change).map(|_| 0)
+        set_at(client, place, arg.follow, &change)
     })
 }
 

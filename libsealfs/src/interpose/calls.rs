@@ -6,8 +6,8 @@
 //! the errno of those that a volume does not support).
 
 use super::{
-    Handler, attr, control, copy, cwd, dir, exec, fd, lock, map, name, node, open, process, refuse,
-    rw, socket, space, stat, write_limit, xattr,
+    Handler, attr, control, copy, cwd, dir, exec, fd, inotify, lock, map, name, node, open,
+    process, refuse, rw, socket, space, stat, write_limit, xattr,
 };
 use crate::patch::class::Class;
 
@@ -208,7 +208,7 @@ calls! {
         libc::SYS_move_mount => refuse::move_mount,
         libc::SYS_pivot_root => refuse::pivot_root,
         libc::SYS_quotactl => refuse::quotactl,
-        libc::SYS_inotify_add_watch => refuse::inotify_add_watch,
+        libc::SYS_inotify_add_watch => inotify::add_watch,
         libc::SYS_fanotify_mark => refuse::fanotify_mark,
         libc::SYS_io_uring_setup => refuse::io_uring_setup;
     WhenTouched:

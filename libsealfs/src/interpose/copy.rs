@@ -19,6 +19,7 @@ use crate::patch::call::Call;
 use crate::process;
 use crate::route::{Answer, Bypass, theirs, value};
 use crate::subject;
+use sealfs_client::node::shadow::Touch;
 use sealfs_protocol::Errno;
 
 /// Most bytes that one call moves; callers of these calls go on after less than they asked for.
@@ -162,6 +163,8 @@ fn copy_on_servers(
     let source = (from.file(), from_at);
     let count = process::client()?.copy(source, (to.file(), to_at), len, atime)?;
     if count > 0 {
+        from.touched(Touch::Access);
+        to.touched(Touch::Modify);
         to.note_written();
         let flags = to.flags();
         if flags & libc::O_DSYNC != 0 {

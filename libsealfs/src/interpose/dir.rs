@@ -21,6 +21,7 @@ use crate::path::{self, Magic};
 use crate::process;
 use crate::route::{Answer, Bypass, Outcome, theirs, value};
 use crate::subject;
+use sealfs_client::node::shadow::Touch;
 use sealfs_client::{IoVecMut, PAGE_MAX_BYTES, Page};
 use sealfs_protocol::attr::S_IFDIR;
 use sealfs_protocol::dirent::{self, END};
@@ -68,6 +69,8 @@ fn list_ours(open: &Open, buffer: usize, room: usize, form: Form) -> Answer {
     let guard = open.lock_offset()?;
     let mut position = guard.get();
     if position == END {
+        drop(guard);
+        open.touched(Touch::Access);
         return value(0);
     }
     let room = room.min(PAGE_MAX_BYTES);
@@ -99,6 +102,8 @@ fn list_ours(open: &Open, buffer: usize, room: usize, form: Form) -> Answer {
         return Err(Errno::EINVAL);
     }
     guard.set(position);
+    drop(guard);
+    open.touched(Touch::Access);
     value(len)
 }
 

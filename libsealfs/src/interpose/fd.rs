@@ -3,7 +3,7 @@
 //! What must stay true: what is remembered of a number is dropped before and after it changes; the
 //! one that closes the last descriptor of a description, in whatever process, tells the server.
 
-use super::{Ctx, hold, lock};
+use super::{Ctx, hold, lock, repeat};
 use crate::credentials;
 use crate::descriptors;
 use crate::fds::{self, Fd, Open};
@@ -66,6 +66,7 @@ pub fn release_if_last(slot: &Slot<'static>) {
         }
         return;
     }
+    repeat::closed(slot);
     match process::client() {
         // Locks of a description that others held may be known to them alone: they end now.
         Ok(client) if was_shared => {

@@ -8,6 +8,7 @@ use super::user::Spans;
 use super::{map, write_limit};
 use crate::fds::Open;
 use crate::process;
+use sealfs_client::node::shadow::Touch;
 use sealfs_protocol::Errno;
 use sealfs_protocol::attr::{Attr, S_IFMT, S_IFREG};
 use sealfs_protocol::limits::FILE_SIZE_MAX_BYTES;
@@ -44,12 +45,13 @@ impl Open {
             return Err(Errno::EISDIR);
         }
         match position {
-            Position::At(offset) => self.read_at(offset, spans),
+            Position::At(offset) => self.moved(self.read_at(offset, spans), Touch::Access),
             Position::Current => {
                 let guard = self.lock_offset()?;
                 let count = self.read_at(guard.get(), spans)?;
                 guard.set(guard.get() + count as u64);
-                Ok(count)
+                drop(guard);
+                self.moved(Ok(count), Touch::Access)
             }
         }
     }
@@ -105,7 +107,7 @@ impl Open {
         if count > 0 && (full || data_sync || flags & libc::O_DSYNC != 0) {
             self.sync(!full)?;
         }
-        Ok(count)
+        self.moved(Ok(count), Touch::Modify)
     }
 
     /// The bytes written and the offset behind them.
@@ -185,7 +187,9 @@ impl Open {
         }
         write_limit::check_size(size)?;
         process::client()?.truncate(self.file(), size)?;
-        map::resized(self.ino(), size)
+        map::resized(self.ino(), size)?;
+        self.touched(Touch::Modify);
+        Ok(())
     }
 
     /// SEEK_DATA and SEEK_HOLE of lseek(2).

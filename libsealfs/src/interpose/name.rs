@@ -4,7 +4,7 @@
 //! into each other (EXDEV), whichever way the paths lead there.
 
 use super::at::{self, PathArg};
-use super::{Ctx, NOT_FOUND, is_missing, user};
+use super::{Ctx, NOT_FOUND, is_missing, naming, user};
 use crate::cwd::{self, Cwd};
 use crate::fds::{self, Fd};
 use crate::kernel::{self, AT_FDCWD, CPath};
@@ -33,7 +33,7 @@ fn make_directory(ctx: &mut Ctx<'_>, arg: PathArg, mode: usize) -> Answer {
         if place.is_mount_point() {
             return Err(Errno::EEXIST.into());
         }
-        client.mkdir(place.at(), mode).map(|_| 0)
+        naming::making(client, place.at(), || client.mkdir(place.at(), mode)).map(|_| 0)
     })
 }
 
@@ -62,8 +62,12 @@ fn remove(ctx: &mut Ctx<'_>, arg: PathArg, directory: bool) -> Answer {
         match (directory, place.is_mount_point()) {
             (true, true) => return Err(Errno::EBUSY.into()),
             (false, true) => return Err(Errno::EISDIR.into()),
-            (true, false) => client.rmdir(place.at())?,
-            (false, false) => client.unlink(place.at())?,
+            (true, false) => {
+                naming::removing(client, place.at(), true, || client.rmdir(place.at()))?;
+            }
+            (false, false) => {
+                naming::removing(client, place.at(), false, || client.unlink(place.at()))?;
+            }
         }
         Ok(0)
     })
@@ -92,13 +96,13 @@ fn make_link(ctx: &mut Ctx<'_>, arg: PathArg) -> Answer {
         if place.is_mount_point() {
             return Err(Errno::EEXIST.into());
         }
-        client.symlink(place.at(), &target).map(|_| 0)
+        naming::making(client, place.at(), || client.symlink(place.at(), &target)).map(|_| 0)
     })
 }
 
 /// As [`at::run`], for calls whose path the ways in do not look at: what is the kernel's by text is
 /// asked there, and walked when it was not found.
-fn first_native(
+pub(super) fn first_native(
     ctx: &mut Ctx<'_>,
     arg: PathArg,
     mut ours: impl FnMut(&ClientRef, &Place) -> Result<usize, Failure>,
@@ -235,7 +239,8 @@ fn rename_between(ctx: &mut Ctx<'_>, from: PathArg, to: PathArg, flags: u32) -> 
                 return Err(Errno::EINVAL);
             }
             let client = process::client()?;
-            match client.rename(old.at(), new.at(), flags) {
+            let rename = || client.rename(old.at(), new.at(), flags);
+            match naming::renaming(&client, (old.at(), new.at()), flags, rename) {
                 Ok(()) => done(),
                 Err(Failure::Errno(errno)) => Err(errno),
                 Err(Failure::Outside(_)) => outside(ctx, &client, (&old, from), (&new, to)),
@@ -291,11 +296,11 @@ fn link_between(ctx: &mut Ctx<'_>, from: PathArg, to: PathArg) -> Answer {
                 Some(Fd::Ours(open)) => Some(open),
                 _ => None,
             };
-            let linked = match open {
+            let link = || match open {
                 Some(open) => client.link_open(open.file(), new.at()),
                 None => client.link(old.at(), from.follow, new.at()),
             };
-            match linked {
+            match naming::linking(&client, new.at(), link) {
                 Ok(_) => done(),
                 Err(Failure::Errno(errno)) => Err(errno),
                 Err(Failure::Outside(_)) => outside(ctx, &client, (&old, from), (&new, to)),

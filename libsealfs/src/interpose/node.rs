@@ -4,8 +4,8 @@
 //! # Safety
 //! Paths are ours and outlive the calls.
 
-use super::Ctx;
 use super::at::{self, PathArg};
+use super::{Ctx, naming};
 use crate::fds::{FIFO_MODE, FIFO_NAME};
 use crate::fdtable::{self, State};
 use crate::kernel::{self, AT_FDCWD, CPath};
@@ -39,7 +39,9 @@ fn make(ctx: &mut Ctx<'_>, arg: PathArg, mode: usize) -> Answer {
             kind => kind,
         };
         let mode = kind | mode & 0o7777 & !process::umask();
-        client.mknod(place.at(), mode, device)?;
+        naming::making(client, place.at(), || {
+            client.mknod(place.at(), mode, device)
+        })?;
         Ok(0)
     })
 }

@@ -7,7 +7,7 @@
 
 use super::at::{self, PathArg};
 use super::program::unless_it_ended;
-use super::{Ctx, NOT_FOUND, dir, hold, is_missing, node, opendir, resolve, user};
+use super::{Ctx, NOT_FOUND, dir, hold, is_missing, naming, node, opendir, repeat, resolve, user};
 use crate::credentials;
 use crate::fds::{self, Fd};
 use crate::fdtable::{self, State};
@@ -20,7 +20,7 @@ use crate::route::{Answer, Bypass, Place, Target, asked, theirs};
 use crate::{subject, vfork};
 use core::sync::atomic::Ordering::Relaxed;
 use sealfs_client::node::{OpenedFile, SlotId, placeholder};
-use sealfs_client::{Failure, FileRef, Opened};
+use sealfs_client::{Failure, FileRef};
 use sealfs_protocol::attr::{S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK};
 use sealfs_protocol::{Errno, InodeId, OpenId};
 
@@ -256,24 +256,23 @@ enum Made {
 /// `guard`: flags for the server alone.
 fn open_place(client: &ClientRef, place: &Place, call: Call, guard: i32) -> Result<Made, Failure> {
     let flags = call.flags;
-    let creates = flags & libc::O_CREAT != 0 || flags & TMPFILE_BIT != 0;
+    let names = flags & libc::O_CREAT != 0 && flags & TMPFILE_BIT == 0;
+    let creates = names || flags & TMPFILE_BIT != 0;
     if creates && flags & (TMPFILE_BIT | libc::O_DIRECTORY) == libc::O_DIRECTORY {
         return Err(Errno::EINVAL.into());
     }
-    let mode = if creates {
-        call.mode & 0o7777 & !process::umask()
-    } else {
-        0
-    };
+    let mode = if creates { call.mode } else { 0 } & 0o7777 & !process::umask();
     let node = process::node()?;
     let open = node.arena.mint_open();
     let claim = Claim::new(node, open, flags)?;
     let asked = (flags | guard) as u32;
-    let Opened { attr, .. } = if call.lists {
+    let opened_there = if call.lists {
         opendir::open(client, place.at(), asked, open)?
     } else {
-        unless_it_ended(|| client.open(place.at(), asked, mode, open))?
+        let open = || unless_it_ended(|| client.open(place.at(), asked, mode, open));
+        naming::opening(client, place.at(), names, open)?
     };
+    let attr = &opened_there.attr;
     let file = FileRef {
         ino: attr.ino,
         open,
@@ -309,7 +308,8 @@ fn open_place(client: &ClientRef, place: &Place, call: Call, guard: i32) -> Resu
         client.close(file);
         return Err(errno.into());
     }
-    if flags & libc::O_TRUNC != 0 && attr.mode & S_IFMT == sealfs_protocol::attr::S_IFREG {
+    repeat::opened(client, place.at(), &opened_there, claim.id, flags);
+    if flags & libc::O_TRUNC != 0 && attr.is_regular() {
         super::map::resized(attr.ino, 0)?;
     }
     Ok(Made::Descriptor(claim.keep()?))

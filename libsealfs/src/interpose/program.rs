@@ -4,7 +4,7 @@
 //! What must stay true: an open description that is made here is closed here.
 
 use super::filled::memory_with;
-use super::{name, user};
+use super::{name, repeat, user};
 use crate::credentials;
 use crate::fds::{self, Fd};
 use crate::kernel;
@@ -54,6 +54,7 @@ impl<'a> Program<'a> {
             ino: attr.ino,
             open,
         };
+        repeat::executed(attr.ino);
         Ok(Program { client, file, attr })
     }
 
@@ -113,21 +114,26 @@ pub fn full_path(client: &ClientRef, place: &Place) -> Result<Vec<u8>, Failure> 
     {
         return Ok(name::path_of(&open)?);
     }
-    let mut base: InodeId = place.base;
-    let mut rest = place.path.clone();
+    let (base, name) = followed(client, place.at())?;
+    client.stat(At { base, path: &name }, false)?;
+    Ok(path::join(&client.directory_path(base)?, &name))
+}
+
+/// Directory and name of where a path leads, its last symbolic links followed; what the name names
+/// may be about to be made.
+pub fn followed(client: &ClientRef, at: At<'_>) -> Result<(InodeId, Vec<u8>), Failure> {
+    let (mut base, mut rest) = (at.base, at.path.to_vec());
     for _ in 0..SYMLINKS_MAX {
         let (directory, name) = client.parent_of(At { base, path: &rest })?;
-        let at = At {
+        let here = At {
             base: directory,
             path: &name,
         };
-        if !client.stat(at, false)?.is_symlink() {
-            return Ok(path::join(&client.directory_path(directory)?, &name));
-        }
-        let target = client.readlink(At {
-            base: directory,
-            path: &name,
-        })?;
+        let target = match client.readlink(here) {
+            Ok(target) => target,
+            Err(Failure::Errno(Errno::EINVAL | Errno::ENOENT)) => return Ok((directory, name)),
+            Err(failure) => return Err(failure),
+        };
         (base, rest) = match path::below(process::mount(), &target) {
             Some(inside) => (process::root()?, inside.to_vec()),
             None => (directory, target),

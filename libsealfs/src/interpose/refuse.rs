@@ -40,8 +40,6 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// inotify_add_watch(fd, path, mask)
-    inotify_add_watch: [1 plain] = EOPNOTSUPP;
     /// fanotify_mark(fd, flags, mask, dir, path)
     fanotify_mark: [4 at] = EOPNOTSUPP;
     /// name_to_handle_at(dir, path, handle, mount, flags)

@@ -9,7 +9,7 @@
 //! # Safety
 //! Addresses handed to the kernel are ours and outlive the call.
 
-use super::{Ctx, fd, is_missing, native, user};
+use super::{Ctx, fd, is_missing, naming, native, user};
 use crate::fds::{self, Fd};
 use crate::kernel::{self, AT_FDCWD, CPath};
 use crate::patch::class::TOUCHED;
@@ -75,18 +75,18 @@ pub fn bind(ctx: &mut Ctx<'_>) -> Answer {
     };
     let client = process::client()?;
     let mode = S_IFSOCK | 0o777 & !process::umask();
-    let attr = client
-        .mknod(place.at(), mode, 0)
-        .map_err(|failure| match errno_of(failure) {
+    let attr = naming::making(&client, place.at(), || client.mknod(place.at(), mode, 0)).map_err(
+        |failure| match errno_of(failure) {
             Errno::EEXIST => EADDRINUSE,
             errno => errno,
-        })?;
+        },
+    )?;
     let (address, path) = address_of(attr.ino)?;
     // Left by a socket of an inode number of another life of the cluster.
     let _ = kernel::unlink(&path);
     let said = with_address(ctx, 1, &address);
     if said < 0 {
-        let _ = client.unlink(place.at());
+        let _ = naming::removing(&client, place.at(), false, || client.unlink(place.at()));
     }
     Ok(Outcome::Ours(said))
 }

@@ -3,10 +3,11 @@
 use super::at::{self, PathArg};
 use super::program::unless_it_ended;
 use super::rw::ours;
-use super::{Ctx, map, user, write_limit};
+use super::{Ctx, map, repeat, user, write_limit};
 use crate::fds::{self, Fd};
 use crate::process;
 use crate::route::{Answer, Bypass, done, theirs};
+use sealfs_client::node::shadow::Touch;
 use sealfs_protocol::Errno;
 use sealfs_protocol::attr::{S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, SetAttr};
 use sealfs_protocol::limits::NAME_MAX_BYTES;
@@ -32,6 +33,7 @@ pub fn truncate(ctx: &mut Ctx<'_>) -> Answer {
         };
         let attr = unless_it_ended(|| client.setattr(place.at(), true, &change))?;
         map::resized(attr.ino, size)?;
+        repeat::set(attr.ino, &change);
         Ok(0)
     })
 }
@@ -80,6 +82,7 @@ pub fn fallocate(ctx: &mut Ctx<'_>) -> Answer {
     let attr = client.allocate(open.file(), mode as u32, offset as u64, len as u64)?;
     let zeroed = mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE) != 0;
     map::changed_behind(&open, (offset as u64, len as u64), zeroed, attr.size_bytes)?;
+    open.touched(Touch::Modify);
     done()
 }
 

@@ -4,7 +4,7 @@
 //! value that does not fit is ERANGE.
 
 use super::at::{self, PathArg};
-use super::{Ctx, user};
+use super::{Ctx, repeat, user};
 use crate::route::{Answer, Bypass, Place, theirs};
 use sealfs_client::Failure;
 use sealfs_protocol::Errno;
@@ -40,7 +40,10 @@ fn run(
             let Some(ino) = at::inode(ctx)? else {
                 return theirs(Bypass::NativeDescriptor);
             };
-            let place = Place::below(ino, b"");
+            let place = Place {
+                descriptor: Some(ctx.fd(0) as u32),
+                ..Place::below(ino, b"")
+            };
             match operation(&crate::process::client()?, &place, true) {
                 Ok(count) => crate::route::value(count),
                 Err(Failure::Errno(errno)) => Err(errno),
@@ -82,6 +85,7 @@ fn set(ctx: &mut Ctx<'_>, by: By) -> Answer {
         let value = user::copy_in(value, len)?;
         client
             .set_xattr(place.at(), follow, &name, &value, flags)
+            .map(|()| repeat::xattr_set(client, place, follow))
             .map(|()| 0)
     })
 }
@@ -98,6 +102,7 @@ fn remove(ctx: &mut Ctx<'_>, by: By) -> Answer {
     run(ctx, by, |client, place, follow| {
         client
             .remove_xattr(place.at(), follow, &name_at(name)?)
+            .map(|()| repeat::xattr_set(client, place, follow))
             .map(|()| 0)
     })
 }

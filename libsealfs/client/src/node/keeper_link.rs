@@ -26,8 +26,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::IntoRawFd;
 use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use sealfs_protocol::{Errno, OpenId, codec};
 use std::ffi::CString;
@@ -166,6 +166,11 @@ pub fn lock_keeper(runtime: &Runtime) -> Result<Option<Fd>> {
 
 /// Connects and sends one packet.
 fn send(runtime: &Runtime, request: &KeeperRequest) -> Result<Fd> {
+    send_with(runtime, request, &[])
+}
+
+/// The same, with descriptors.
+fn send_with(runtime: &Runtime, request: &KeeperRequest, descriptors: &[&Fd]) -> Result<Fd> {
     let bytes = codec::encode(request).map_err(|_| Errno::EIO)?;
     if bytes.len() > PACKET_MAX_BYTES {
         return Err(Errno::ENAMETOOLONG);
@@ -177,19 +182,37 @@ fn send(runtime: &Runtime, request: &KeeperRequest) -> Result<Fd> {
     let path = runtime.join(SOCKET_FILE);
     let address = SocketAddrUnix::new(path.as_c_str()).map_err(sys::errno)?;
     rustix::net::connect(sys::borrow(socket.raw()), &address).map_err(sys::errno)?;
-    rustix::net::send(sys::borrow(socket.raw()), &bytes, SendFlags::NOSIGNAL)
+    let carried: Vec<_> = descriptors.iter().map(|fd| sys::borrow(fd.raw())).collect();
+    let mut space =
+        [core::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !carried.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&carried)) {
+        return Err(Errno::EINVAL);
+    }
+    let packet = [rustix::io::IoSlice::new(&bytes)];
+    let flags = SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(sys::borrow(socket.raw()), &packet, &mut ancillary, flags)
         .map_err(sys::errno)?;
     Ok(socket)
 }
 
 /// An answer and the descriptors that came with it, closed when dropped.
-type Answer = (KeeperReply, Vec<Fd>);
+pub(super) type Answer = (KeeperReply, Vec<Fd>);
 
 /// Sends a request and waits for its answer, at most `wait_ms`: EIO when that passes.
-fn call(runtime: &Runtime, request: &KeeperRequest, wait_ms: u32) -> Result<Answer> {
+pub(super) fn call(runtime: &Runtime, request: &KeeperRequest, wait_ms: u32) -> Result<Answer> {
+    call_with(runtime, request, &[], wait_ms)
+}
+
+pub(super) fn call_with(
+    runtime: &Runtime,
+    request: &KeeperRequest,
+    descriptors: &[&Fd],
+    wait_ms: u32,
+) -> Result<Answer> {
     let until = sys::boot_ms() + u64::from(wait_ms);
     let socket = loop {
-        match send(runtime, request) {
+        match send_with(runtime, request, descriptors) {
             // The keeper is being started, or its queue is full.
             Err(Errno::ENOENT | Errno::ECONNREFUSED | Errno::EAGAIN) if sys::boot_ms() < until => {
                 sys::pause_ms(1);
@@ -260,7 +283,7 @@ pub struct MappedFile {
 /// The memory of a file for mapping it shared, or for reading and writing it while it is mapped.
 pub fn map(runtime: &Runtime, key: FileKey, open: OpenId, wait_ms: u32) -> Result<MappedFile> {
     let request = KeeperRequest::Map {
-        file: name_of(key),
+        file: key.into(),
         open,
     };
     match call(runtime, &request, wait_ms)? {
@@ -289,14 +312,14 @@ pub fn map(runtime: &Runtime, key: FileKey, open: OpenId, wait_ms: u32) -> Resul
 /// A mapping of the file went away (munmap): the keeper looks whether it was the last. Not waited
 /// for; the keeper finds out by itself when the packet is lost or the process is killed.
 pub fn unmapped(runtime: &Runtime, key: FileKey) {
-    let _ = send(runtime, &KeeperRequest::Unmapped { file: name_of(key) });
+    let _ = send(runtime, &KeeperRequest::Unmapped { file: key.into() });
 }
 
 /// msync, fsync: what mappings changed goes to the servers.
 pub fn write_back(runtime: &Runtime, key: FileKey, wait_ms: u32) -> Result<()> {
     call(
         runtime,
-        &KeeperRequest::WriteBack { file: name_of(key) },
+        &KeeperRequest::WriteBack { file: key.into() },
         wait_ms,
     )
     .map(drop)
@@ -305,7 +328,7 @@ pub fn write_back(runtime: &Runtime, key: FileKey, wait_ms: u32) -> Result<()> {
 /// After a truncate of a file that is mapped.
 pub fn resized(runtime: &Runtime, key: FileKey, size_bytes: u64, wait_ms: u32) -> Result<()> {
     let request = KeeperRequest::Resized {
-        file: name_of(key),
+        file: key.into(),
         size_bytes,
     };
     call(runtime, &request, wait_ms).map(drop)
@@ -321,7 +344,7 @@ pub fn image(
     wait_ms: u32,
 ) -> Result<i32> {
     let request = KeeperRequest::Image {
-        file: name_of(key),
+        file: key.into(),
         open,
         version,
         name: name.to_vec(),
@@ -352,7 +375,7 @@ pub fn leaving(
             process: me.map_or(0, |me| me.index.0),
             image: me.map_or(0, |me| me.image),
             slots: some.iter().map(|id| (id.index, id.generation)).collect(),
-            files: of.iter().map(|key| name_of(*key)).collect(),
+            files: of.iter().map(|key| FileName::from(*key)).collect(),
         };
         if let Ok(socket) = send(runtime, &request) {
             said.push((socket.into_raw(), of.len() as u32));
@@ -370,12 +393,4 @@ pub fn stayed(socket: i32) {
 /// Programs of this node may have ended that keep their files from being written.
 pub fn ended(runtime: &Runtime, wait_ms: u32) -> Result<()> {
     call(runtime, &KeeperRequest::Ended, wait_ms).map(drop)
-}
-
-fn name_of(key: FileKey) -> FileName {
-    FileName {
-        manager: key.manager.0,
-        volume: key.volume,
-        ino: key.ino,
-    }
 }

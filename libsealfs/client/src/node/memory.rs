@@ -1,7 +1,7 @@
 //! The arena file byte by byte: one header, then three tables that grow in place.
 //!
 //! ```text
-//! 0          Header (4 KiB)
+//! 0          Header (48 KiB)
 //! 64 KiB     ProcessMemory × up to 65,536    who is registered        (64 bytes each)
 //! 8 MiB      MappedMemory  × up to 16,384    inodes mapped shared     (64 bytes each)
 //! 16 MiB     SlotMemory    × up to 262,144   open file descriptions   (512 bytes each)
@@ -26,7 +26,7 @@ use sealfs_protocol::Errno;
 
 pub const MAGIC: u64 = u64::from_le_bytes(*b"sealfsA1");
 /// Raised when a process of the version before could misread the file.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 pub const ARENA_FILE: &[u8] = b"arena";
 
 pub const PROCESSES_MAX: u32 = 1 << 16;
@@ -35,11 +35,13 @@ pub const SLOTS_MAX: u32 = 1 << 18;
 /// Clusters that one user's processes on one node may use during a node session: whoever tries things
 /// out starts and removes many. Their index is a byte elsewhere.
 pub const MANAGERS_MAX: usize = 240;
+/// Places that the inodes which programs watch are counted at.
+pub const WATCH_PLACES: usize = 2048;
 /// Longest URL of a manager, in bytes.
 pub const MANAGER_URL_MAX_BYTES: usize = 120;
 
 /// What of the file has memory from the beginning.
-pub const HEADER_BYTES: usize = 32 << 10;
+pub const HEADER_BYTES: usize = 48 << 10;
 const PROCESSES_AT: usize = 64 << 10;
 const MAPPED_AT: usize = 8 << 20;
 const SLOTS_AT: usize = 16 << 20;
@@ -95,6 +97,10 @@ pub struct Header {
     pub renewed_ms: AtomicU64,
     pub next_open: AtomicU64,
     pub next_cwd: AtomicU64,
+    /// Inodes with a shadow ([`super::watched`]); 0 spares everybody all further looks.
+    pub watched: AtomicU32,
+    /// Shadows and links to entries in them, by place.
+    pub watch_places: [AtomicU32; WATCH_PLACES],
     pub managers: [ManagerMemory; MANAGERS_MAX],
 }
 
@@ -162,6 +168,10 @@ pub const WRITTEN_MAX: usize = 8;
 
 /// In a slot's `place`: what the description stood for at the servers is gone, its session or locks.
 pub(super) const PLACE_LOST: u32 = 1 << 31;
+/// In a slot's `place`: the keeper holds descriptors of shadows for it.
+pub(super) const PLACE_HELD: u32 = 1 << 30;
+/// In a slot's `place`: these descriptors are all that is left of the shadows.
+pub(super) const PLACE_DETACHED: u32 = 1 << 29;
 
 #[repr(C, align(64))]
 pub struct SlotMemory {
@@ -171,7 +181,7 @@ pub struct SlotMemory {
     pub ino: AtomicU64,
     pub cluster: [AtomicU64; 2],
     pub volume: AtomicU32,
-    /// mount index (8 bits) | manager (8) | [`PLACE_LOST`]
+    /// mount index (8 bits) | manager (8) | `PLACE_*`
     pub place: AtomicU32,
     /// O_* as F_GETFL answers.
     pub flags: AtomicU32,

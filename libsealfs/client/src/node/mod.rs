@@ -12,6 +12,7 @@
 
 pub mod arena;
 mod extending;
+pub mod held;
 mod histogram;
 pub mod keeper_link;
 pub mod leaving;
@@ -24,11 +25,14 @@ pub mod processes;
 pub mod profile;
 pub mod reclaim;
 pub mod runtime;
+pub mod shadow;
+mod shadow_files;
 pub mod slot;
 
 mod spawn;
 pub mod state_file;
 pub mod sys;
+pub mod watched;
 pub mod wire;
 
 #[cfg(test)]
@@ -39,3 +43,4 @@ pub use offset::OffsetGuard;
 pub use processes::{ProcessIndex, Registration};
 pub use runtime::{NodeError, Runtime};
 pub use slot::{OpenedFile, Slot, SlotId, SlotInit};
+pub use watched::Watched;

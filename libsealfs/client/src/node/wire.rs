@@ -5,6 +5,8 @@
 //! from the other side are checked where they are used: both sides run as the same user, but a
 //! program may have been killed or may have scribbled over its memory.
 
+use super::mapped::FileKey;
+use super::shadow::Touch;
 use rkyv::{Archive, Deserialize, Serialize};
 use sealfs_protocol::{Errno, InodeId, OpenId, VolumeId};
 
@@ -26,6 +28,16 @@ pub struct FileName {
     pub manager: u8,
     pub volume: VolumeId,
     pub ino: InodeId,
+}
+
+impl From<FileKey> for FileName {
+    fn from(key: FileKey) -> FileName {
+        FileName {
+            manager: key.manager.0,
+            volume: key.volume,
+            ino: key.ino,
+        }
+    }
 }
 
 /// Which bytes an executable had: its image is made once per version.
@@ -72,6 +84,13 @@ pub enum KeeperRequest {
     },
     /// On the same connection: execve(2) has failed. No answer.
     Stayed,
+    /// Two descriptors at most come along, of shadows of what this description, (slot, generation),
+    /// stands for: they are to be held until it is closed. → `Done`
+    Hold { slot: (u32, u32) },
+    /// This is done to its inode, of whose shadows nothing is left but what is held. → `Done`
+    Touched { slot: (u32, u32), touch: Touch },
+    /// The description is closed. → `Done`, when its descriptors are
+    Release { slot: (u32, u32) },
     /// Programs may have ended: their files can be written from now on. → `Done`
     Ended,
 }

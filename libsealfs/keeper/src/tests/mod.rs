@@ -4,6 +4,7 @@ mod departures;
 mod errands;
 mod files;
 mod lives;
+mod shadows;
 
 use crate::cluster::{Cluster, Clusters, File, Image, Retold};
 use crate::run::{self, Node};

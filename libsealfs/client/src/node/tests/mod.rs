@@ -5,6 +5,7 @@ mod arena;
 mod closers;
 mod profile;
 mod start;
+mod watched;
 
 use super::arena::ManagerIndex;
 use super::processes::{self, Registration};
