@@ -164,7 +164,7 @@ impl<W: World> Shard<W> {
             if found {
                 waiting.worked(now.mono_ns, self.clock.now_ns());
             } else {
-                waiting.found_nothing(now.mono_ns, || self.last_peer_was_here());
+                waiting.pause(now.mono_ns, || self.last_peer_was_here());
             }
         }
         self.core.write_access_times();

@@ -6,6 +6,8 @@
 //! that clients at full speed find it awake, and an idle server, or the last of many requests, costs
 //! next to nothing.
 
+use sealfs_transport::tcp::loopback;
+
 /// Looks without a yield, after work was found.
 const LOOKS: u32 = 24;
 /// After so many looks it asks whether it stands in the way of the next request.
@@ -21,11 +23,19 @@ const GAPS: u64 = 2;
 /// not find it asleep each time.
 const SHRINK: u64 = 64;
 
+/// After so many requests in a row from the core that it runs on, the thread leaves that core,
+const SHARED_MAX: u32 = 4;
+/// but no sooner than this after it did so last, in ns.
+const STAY_NS: u64 = 20_000_000;
+
 pub struct Waiting {
     /// When work was last done.
     worked_ns: u64,
     window_ns: u64,
     looks: u32,
+    /// Requests in a row whose sender ran on this core.
+    shared: u32,
+    left_ns: u64,
 }
 
 impl Waiting {
@@ -34,6 +44,8 @@ impl Waiting {
             worked_ns: now_ns,
             window_ns: WINDOW_MAX_NS,
             looks: 0,
+            shared: 0,
+            left_ns: 0,
         }
     }
 
@@ -49,13 +61,26 @@ impl Waiting {
         self.looks = 0;
     }
 
+    /// As [`Waiting::found_nothing`], and leaves the core if it is time to.
+    pub fn pause(&mut self, now_ns: u64, shares_core: impl FnOnce() -> bool) {
+        self.found_nothing(now_ns, shares_core);
+        if self.is_in_the_way(now_ns) {
+            loopback::leave_core();
+        }
+    }
+
     /// After a look, or a sleep, that found nothing and ended at `now_ns`. `shares_core` says whether
     /// whoever asked last runs where we do; it is asked once between two requests.
-    pub fn found_nothing(&mut self, now_ns: u64, shares_core: impl FnOnce() -> bool) {
+    fn found_nothing(&mut self, now_ns: u64, shares_core: impl FnOnce() -> bool) {
         if self.looks(now_ns) {
             self.looks += 1;
-            if self.looks == LOOKS_BLIND && shares_core() {
-                self.looks = LOOKS;
+            if self.looks == LOOKS_BLIND {
+                if shares_core() {
+                    self.looks = LOOKS;
+                    self.shared += 1;
+                } else {
+                    self.shared = 0;
+                }
             }
             if self.looks > LOOKS {
                 std::thread::yield_now();
@@ -63,6 +88,15 @@ impl Waiting {
                 std::hint::spin_loop();
             }
         }
+    }
+
+    /// Whether it is time to leave this core to whoever asks.
+    fn is_in_the_way(&mut self, now_ns: u64) -> bool {
+        let leaves = self.shared >= SHARED_MAX && now_ns.saturating_sub(self.left_ns) > STAY_NS;
+        if leaves {
+            (self.shared, self.left_ns) = (0, now_ns);
+        }
+        leaves
     }
 
     fn adapt(&mut self, gap_ns: u64) {
@@ -114,5 +148,22 @@ mod tests {
         }
         assert!(waiting.looks(now + 55_000));
         assert!(!waiting.looks(now + WINDOW_MAX_NS));
+    }
+
+    #[test]
+    fn it_leaves_a_core_that_it_shares_for_several_requests_and_not_at_once_again() {
+        let mut waiting = Waiting::new(0);
+        let mut ask = |now_ns: u64, shares: bool| {
+            waiting.worked(now_ns, now_ns);
+            for look in 1..6 {
+                waiting.found_nothing(now_ns + look, || shares);
+            }
+            waiting.is_in_the_way(now_ns)
+        };
+        let start = 10 * STAY_NS;
+        assert!(!(1..100).any(|n| ask(start + n * 10_000, n % 4 != 0)));
+        let left = (100..200).filter(|n| ask(start + n * 10_000, true)).count();
+        assert_eq!(left, 1);
+        assert!((0..4).any(|n| ask(start + 2 * STAY_NS + n * 10_000, true)));
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod client;
 mod inbound;
-mod loopback;
+pub mod loopback;
 mod outbound;
 pub mod pool;
 pub mod server;
