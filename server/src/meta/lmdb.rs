@@ -83,7 +83,7 @@ impl LmdbKv {
             Ok((databases, env.clone().static_read_txn()?))
         };
         let (databases, snapshot) = open().map_err(|e| failed(to_io(e)))?;
-        let resident = Resident::begin(&dir.join(DATA_FILE), file_bytes(&env));
+        let resident = Resident::begin(&dir.join(DATA_FILE), file_bytes(&env), MAP_BYTES);
         Ok(LmdbKv {
             snapshot,
             databases,
@@ -98,6 +98,12 @@ impl LmdbKv {
 fn file_bytes(env: &Env<WithoutTls>) -> usize {
     let bytes = env.real_disk_size().unwrap_or(0);
     usize::try_from(bytes).unwrap_or(0)
+}
+
+/// How far the pages of the index reach in it, in bytes.
+fn used_bytes(env: &Env<WithoutTls>) -> usize {
+    let page_bytes = env.unnamed_database_stat().page_size as usize;
+    (env.info().last_page_number + 1) * page_bytes
 }
 
 fn to_io(error: heed::Error) -> io::Error {
@@ -173,7 +179,7 @@ impl KvWriter for LmdbWriter {
             .map_err(to_io)?;
         }
         txn.commit().map_err(to_io)?;
-        self.resident.grown(file_bytes(&self.env));
+        self.resident.grown(used_bytes(&self.env));
         Ok(())
     }
 }
