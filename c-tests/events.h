@@ -56,6 +56,23 @@ static inline void ev_print(int instance, const char *after)
     fcntl(instance, F_SETFL, flags);
 }
 
+/* Takes away all events that wait, and prints of which kinds they were. */
+static inline void ev_kinds(int instance, const char *after)
+{
+    char buffer[1 << 12] __attribute__((aligned(8)));
+    int flags = fcntl(instance, F_GETFL);
+    fcntl(instance, F_SETFL, flags | O_NONBLOCK);
+    uint32_t kinds = 0;
+    ssize_t n;
+    while ((n = read(instance, buffer, sizeof buffer)) > 0)
+        for (char *at = buffer; at < buffer + n; at += sizeof(struct inotify_event) + ((struct inotify_event *)at)->len)
+            kinds |= ((struct inotify_event *)at)->mask;
+    fcntl(instance, F_SETFL, flags);
+    printf("%s: ", after);
+    ev_mask(kinds);
+    puts("");
+}
+
 /* Watches PATH, and calls the watch NAME from then on. */
 static inline int ev_watch(int instance, const char *path, uint32_t mask, const char *name)
 {
