@@ -126,7 +126,7 @@ pub fn walk(
             _ => format!("{prefix}/{name}"),
         };
         let attr = stat(cluster, reader, ino);
-        let content = (!attr.is_dir()).then(|| read_all(cluster, reader, &attr));
+        let content = (!attr.is_dir()).then(|| reader.read_all(cluster, &attr));
         let node = Node {
             ino,
             mode: attr.mode & PERMISSIONS,
@@ -176,27 +176,4 @@ fn bytes_of(reply: OpReply) -> Vec<u8> {
         OpReply::Bytes(bytes) => bytes,
         other => panic!("no bytes: {other:?}"),
     }
-}
-
-fn read_all(cluster: &mut Cluster, reader: &mut Client, attr: &Attr) -> Vec<u8> {
-    let mut all = Vec::new();
-    let partitions = cluster.ring().partitions();
-    for span in attr.layout.split(0, attr.size_bytes) {
-        let op = Op::Read {
-            ino: attr.ino,
-            chunk: span.chunk,
-            offset_bytes: span.offset_bytes,
-            len_bytes: span.len_bytes,
-            atime: true,
-            generation: attr.generation,
-        };
-        let partition = attr.layout.partition_of(attr.ino, span.chunk, partitions);
-        reader.begin_at(cluster, partition, op, &[]);
-        let read = reader.finish(cluster);
-        assert!(matches!(read.reply, OpReply::Read { .. }), "{read:?}");
-        let mut bytes = read.payload;
-        bytes.resize(span.len_bytes as usize, 0);
-        all.extend(bytes);
-    }
-    all
 }
