@@ -20,7 +20,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -117,19 +116,17 @@ impl Resident {
     }
 }
 
-/// Where this process has mapped a file from its beginning on (proc_pid_maps(5)).
+/// Where this process has mapped a file from its beginning on (proc_pid_maps(5)). By its name: on an
+/// overlay the number is not always that of stat(2).
 fn map_of(file: &Path) -> Option<usize> {
-    let inode = fs::metadata(file).ok()?.ino().to_string();
     let name = fs::canonicalize(file).ok()?;
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     maps.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let range = fields.next()?;
-        let offset = fields.nth(1)?;
-        let is_it = fields.nth(1) == Some(&inode) && line.ends_with(name.to_str()?);
-        let is_start = offset.bytes().all(|b| b == b'0');
+        let is_start = fields.nth(1)?.bytes().all(|b| b == b'0');
         let start = usize::from_str_radix(range.split('-').next()?, 16).ok()?;
-        (is_it && is_start).then_some(start)
+        (is_start && line.ends_with(name.to_str()?)).then_some(start)
     })
 }
 
