@@ -15,7 +15,7 @@
 //! is missing must not bring 2 MiB.
 //!
 //! # Safety
-//! madvise(2) with these advices reads pages of a shared map of ours and changes nothing.
+//! madvise(2) with these advices changes no byte of any map.
 #![allow(unsafe_code, reason = "madvise of LMDB's map")]
 
 use std::fs::{self, File};
@@ -111,7 +111,8 @@ impl Resident {
 
     /// Refused by kernels that do not know the advice.
     fn advise(&self, from: usize, len: usize, advice: i32) {
-        // SAFETY: a part of the map of the environment that whoever calls us holds.
+        // SAFETY: a part of the map while the environment is open. The thread that reads ahead may outlive
+        // it: then there is nothing here (ENOMEM), or another map, of which pages are read in vain.
         let _ = unsafe { libc::madvise((self.address + from) as *mut libc::c_void, len, advice) };
     }
 }
